@@ -1,0 +1,35 @@
+# `make` lists what can be made.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: reproduce
+reproduce: .venv/installed ## run the whole pipeline; print the results beside the committed ones
+	dvc repro
+	python -m stages.reproduce
+
+.PHONY: test
+test: .venv/installed ## run the whole test suite, without network
+	HF_HUB_OFFLINE=1 python -m pytest
+
+.PHONY: lint
+lint: .venv/installed ## check style
+	ruff check .
+	ruff format --check .
+
+.PHONY: lock
+lock: .venv/installed ## renew dvc.lock and metrics by a real run, and note this CPU's type
+	dvc repro
+	python -m stages.reproduce --record
+
+.venv/installed: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	# torch first and by itself, so that pip takes the pinned build and nothing larger
+	python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@

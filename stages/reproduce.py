@@ -1,0 +1,44 @@
+"""Print the results beside the committed ones and say whether they are reproduced."""
+
+from typing import Annotated
+
+import typer
+
+import stages
+from syntriever import params
+from syntriever.errors import SyntrieverError
+
+
+@stages.command
+def reproduce(
+    record: Annotated[
+        bool, typer.Option("--record", help="Note this CPU's type as the one that made the lock.")
+    ] = False,
+) -> None:
+    """Print the results beside the committed ones and say whether they are reproduced.
+
+    Reads metrics/, data/evaluation and the last commit. Exits 1 where the same CPU type gives other
+    bytes than dvc.lock says, or another CPU type gives a metric beyond the tolerance.
+
+    Example: python -m stages.reproduce
+    """
+    splits = params.load_all().evaluate.splits
+
+    from syntriever import reproduction, results
+
+    for split in splits:
+        typer.echo(results.render(split))
+    for split in splits:
+        typer.echo("\n".join(reproduction.lines(split)) + "\n")
+    if record:
+        reproduction.record_cpu()
+        typer.echo(f"{reproduction.CPU_RECORD}: {reproduction.cpu_type()}")
+        return
+    verdict = reproduction.judge()
+    if not verdict.reproduced:
+        raise SyntrieverError(verdict.words)
+    typer.secho(verdict.words, bold=True)
+
+
+if __name__ == "__main__":
+    reproduce()

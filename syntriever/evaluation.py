@@ -1,0 +1,257 @@
+"""Scores of all systems on the same queries: runs, nDCG and its friends, significance.
+
+Averages are over the *judged* queries of a split, those with a passage of grade 1 or more; a query
+without an answer counts 0. Equal scores follow `syntriever.search`: the order of the corpus file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytrec_eval
+
+from syntriever import params, paths
+from syntriever.collection import Corpus, read_qrels, read_queries
+from syntriever.embedding import read_vectors
+from syntriever.errors import SyntrieverError
+from syntriever.files import replacing, write_json
+from syntriever.search import BM25, strictly_falling, top_k
+
+SYSTEMS = ("bm25", "untrained", "stage1", "stage2")
+DEPTH = 100
+CUTS = (1, 3, 5, 10, 100)
+_TREC_NAMES = {
+    **{f"ndcg_at_{k}": f"ndcg_cut_{k}" for k in CUTS},
+    "map_at_100": "map_cut_100",
+    "recall_at_10": "recall_10",
+    "recall_at_100": "recall_100",
+}
+
+Ranking = list[tuple[str, float]]
+"""Passage ids with strictly falling scores."""
+Run = dict[str, Ranking]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The queries of dev or test with their judgements."""
+
+    name: str
+    query_ids: list[str]
+    texts: list[str]
+    qrels: dict[str, dict[str, int]]
+    judged: list[str]
+    unseen: list[str]
+    """The judged queries none of whose relevant passages was a labelled passage in training."""
+
+
+def read_split(name: str) -> Split:
+    """Read one prepared split.
+
+    Raises:
+        SyntrieverError: it holds no judged query.
+    """
+    queries = read_queries(paths.queries(name))
+    qrels = read_qrels(paths.qrels(name))
+    relevant = {query: _relevant(grades) for query, grades in qrels.items()}
+    trained = set().union(*map(_relevant, read_qrels(paths.qrels("train")).values()))
+    judged = [query.query_id for query in queries if relevant.get(query.query_id)]
+    if not judged:
+        raise SyntrieverError(
+            f"The collection has no judged {name} query. Leave {name} out of evaluate.splits."
+        )
+    return Split(
+        name=name,
+        query_ids=[query.query_id for query in queries],
+        texts=[query.query for query in queries],
+        qrels=qrels,
+        judged=judged,
+        unseen=[query for query in judged if not relevant[query] & trained],
+    )
+
+
+def evaluate(settings: params.EvaluateView) -> None:
+    """Score every system on every split of `evaluate.splits` and write all that stages declare."""
+    corpus = Corpus.open(paths.CORPUS)
+    bm25 = BM25(corpus.batches(4096), settings.evaluate.bm25_k1, settings.evaluate.bm25_b)
+    with (
+        replacing(paths.EVALUATION) as details,
+        replacing(paths.METRICS / "evaluate") as metrics,
+        replacing(paths.PLOTS / "evaluate") as plots,
+    ):
+        for folder in (details, metrics, plots):
+            folder.mkdir()
+        for name in settings.evaluate.splits:
+            split = read_split(name)
+            runs = {
+                system: _run(system, split, corpus, bm25, settings.evaluate) for system in SYSTEMS
+            }
+            scores = {system: score(run, split) for system, run in runs.items()}
+            _write_details(details / name, runs, scores, split, settings.evaluate)
+            for system, table in scores.items():
+                write_json(metrics / name / f"{system}.json", summarise(table, split))
+            write_json(plots / f"ndcg_{name}.json", _curve(scores))
+
+
+def _run(system: str, split: Split, corpus: Corpus, bm25: BM25, settings: params.Evaluate) -> Run:
+    depth = DEPTH + 1 if settings.ignore_identical_ids else DEPTH
+    if system == "bm25":
+        scores, rows = bm25.top_k(split.texts, depth)
+    else:
+        folder = paths.embeddings(system)
+        vectors = read_vectors(folder / f"{split.name}.npy")
+        scores, rows = top_k(vectors, read_vectors(folder / "corpus.npy"), depth)
+    found = scores > 0 if system == "bm25" else np.ones_like(scores, bool)
+    return to_run(split.query_ids, corpus, strictly_falling(scores), rows, found, settings)
+
+
+def to_run(
+    query_ids: Sequence[str],
+    corpus: Corpus,
+    scores: np.ndarray,
+    rows: np.ndarray,
+    found: np.ndarray,
+    settings: params.Evaluate,
+) -> Run:
+    """Name the rows of each query's ranking, without what was not found and without the query
+    itself where `ignore_identical_ids` asks for that; at most DEPTH passages remain."""
+    run = {}
+    for i, query_id in enumerate(query_ids):
+        ids = corpus.ids(rows[i][found[i]])
+        ranking = zip(ids, map(float, scores[i][found[i]]), strict=True)
+        own = query_id if settings.ignore_identical_ids else None
+        run[query_id] = [(passage, s) for passage, s in ranking if passage != own][:DEPTH]
+    return run
+
+
+def score(run: Run, split: Split) -> pd.DataFrame:
+    """Return the measures of each judged query (index query_id), by pytrec_eval."""
+    qrels = {query: split.qrels[query] for query in split.judged}
+    full = {query: dict(run[query]) for query in split.judged}
+    top10 = {query: dict(run[query][:10]) for query in split.judged}
+    measures = {"ndcg_cut." + ",".join(map(str, CUTS)), "map_cut.100", "recall.10,100"}
+    found = pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(full)
+    reciprocal = pytrec_eval.RelevanceEvaluator(qrels, {"recip_rank"}).evaluate(top10)
+    table = {
+        query: {name: found.get(query, {}).get(trec, 0.0) for name, trec in _TREC_NAMES.items()}
+        | {"mrr_at_10": reciprocal.get(query, {}).get("recip_rank", 0.0)}
+        for query in split.judged
+    }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("query_id")
+
+
+def summarise(table: pd.DataFrame, split: Split) -> dict[str, float | int | None]:
+    """Return the flat metrics of one system on one split."""
+    means = {name: _rounded(table[name].mean()) for name in table}
+    unseen = table.loc[split.unseen, "ndcg_at_10"]
+    return means | {
+        "ndcg_at_10_unseen": _rounded(unseen.mean()) if len(unseen) else None,
+        "queries": len(table),
+        "queries_unseen": len(unseen),
+    }
+
+
+def paired_bootstrap(
+    differences: np.ndarray, samples: int, seed: int = 0
+) -> tuple[float, float, float]:
+    """Resample queries with replacement: the 95% interval of the mean, and a two-sided p-value.
+
+    Args:
+        differences: (queries,) per-query score of one system minus another's.
+        samples: how many resamples.
+
+    Returns:
+        low, high: percentiles 2.5 and 97.5 of the resampled means.
+        p: twice the smaller share of resampled means on either side of 0, at most 1, counting the
+            sample itself once, so that it is never 0.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.concatenate(
+        [
+            differences[rng.integers(len(differences), size=(size, len(differences)))].mean(axis=1)
+            for size in _split_evenly(samples, 500)
+        ]
+    )
+    low, high = np.percentile(means, [2.5, 97.5])
+    tail = min((means <= 0).sum(), (means >= 0).sum())
+    return float(low), float(high), float(min(1.0, 2 * (tail + 1) / (samples + 1)))
+
+
+def _split_evenly(total: int, most: int) -> list[int]:
+    return [min(most, total - start) for start in range(0, total, most)]
+
+
+def compare(scores: dict[str, pd.DataFrame], split: Split, samples: int) -> list[dict[str, object]]:
+    """Return each system's step over the one before, on all and on the unseen queries."""
+    steps = []
+    for before, system in pairwise(SYSTEMS):
+        for queries, ids in (("all", split.judged), ("unseen", split.unseen)):
+            if not ids:
+                continue
+            gain = scores[system].loc[ids, "ndcg_at_10"] - scores[before].loc[ids, "ndcg_at_10"]
+            low, high, p = paired_bootstrap(gain.to_numpy(), samples)
+            steps.append(
+                {
+                    "system": system,
+                    "over": before,
+                    "queries": queries,
+                    "ndcg_at_10_gain": _rounded(gain.mean()),
+                    "low": _rounded(low),
+                    "high": _rounded(high),
+                    "p": _rounded(p),
+                }
+            )
+    return steps
+
+
+def intervals(scores: dict[str, pd.DataFrame], samples: int) -> dict[str, list[float]]:
+    """Return the 95% bootstrap interval of each system's mean nDCG@10."""
+    return {
+        system: [
+            _rounded(end) for end in paired_bootstrap(table["ndcg_at_10"].to_numpy(), samples)[:2]
+        ]
+        for system, table in scores.items()
+    }
+
+
+def _write_details(
+    folder: Path,
+    runs: dict[str, Run],
+    scores: dict[str, pd.DataFrame],
+    split: Split,
+    settings: params.Evaluate,
+) -> None:
+    folder.mkdir()
+    for system, run in runs.items():
+        with (folder / f"{system}.run").open("w", encoding="utf-8") as file:
+            for query_id, ranking in run.items():
+                for rank, (passage_id, value) in enumerate(ranking, start=1):
+                    file.write(f"{query_id} Q0 {passage_id} {rank} {value:.9g} {system}\n")
+    unseen = set(split.unseen)
+    table = pd.concat(scores, names=["system"]).round(6).reset_index()
+    table.insert(2, "unseen", table["query_id"].isin(unseen))
+    table.to_csv(folder / "per_query.tsv", sep="\t", index=False)
+    samples = settings.bootstrap_samples
+    write_json(
+        folder / "significance.json",
+        {"intervals": intervals(scores, samples), "steps": compare(scores, split, samples)},
+    )
+
+
+def _curve(scores: dict[str, pd.DataFrame]) -> list[dict[str, object]]:
+    return [
+        {"system": system, "k": k, "ndcg": _rounded(table[f"ndcg_at_{k}"].mean())}
+        for system, table in scores.items()
+        for k in CUTS
+    ]
+
+
+def _relevant(grades: dict[str, int]) -> set[str]:
+    return {passage for passage, grade in grades.items() if grade >= 1}
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6)

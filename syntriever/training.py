@@ -1,0 +1,249 @@
+"""What both training stages share: the batches' order, the trainer, checkpoints, curves.
+
+The trainer is transformers'. A stage gives it an `Objective`: rows, and a loss of some of them.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from syntriever import params
+from syntriever.errors import SyntrieverError
+
+# Keys of the trainer's log that are worth a curve; the others are clock times or fixed.
+_CURVES = ("loss", "grad_norm", "learning_rate")
+
+
+class Objective(Protocol):
+    """The rows of one training stage and the loss of a batch of them."""
+
+    query_ids: Sequence[str]
+    """The query of each row."""
+
+    def loss(self, model: SentenceTransformer, rows: Sequence[int]) -> tuple[Tensor, dict]:
+        """Return the scalar loss of these rows and what else is worth a curve, as floats."""
+
+
+def schedule(query_ids: Sequence[str], batch_size: int, epochs: int, seed: int) -> list[list[int]]:
+    """Return the rows of every batch of every epoch, fixed by the seed alone.
+
+    Each epoch holds every row once, in batches of nearly equal size, none over `batch_size` and
+    none with two rows of one query (the paper: queries in a batch are distinct).
+    """
+    batches = []
+    for epoch in range(epochs):
+        order = list(range(len(query_ids)))
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        batches += _batches_of_distinct_queries(order, query_ids, batch_size)
+    return batches
+
+
+def _batches_of_distinct_queries(
+    order: list[int], query_ids: Sequence[str], batch_size: int
+) -> list[list[int]]:
+    count = -(-len(order) // batch_size)
+    size = -(-len(order) // count)
+    batches, waiting = [], order
+    while waiting:
+        batch, seen, deferred = [], set(), []
+        rows = iter(waiting)
+        for row in rows:
+            if query_ids[row] in seen:
+                deferred.append(row)
+                continue
+            seen.add(query_ids[row])
+            batch.append(row)
+            if len(batch) == size:
+                break
+        batches.append(batch)
+        waiting = deferred + list(rows)
+    return batches
+
+
+def train(
+    model: SentenceTransformer,
+    objective: Objective,
+    settings: params.Training,
+    compute: params.Compute,
+    seed: int,
+    checkpoints: Path,
+    checkpoint_every: int,
+    curves: Path,
+) -> list[dict]:
+    """Train `model` in place and return the log: one record of floats a step.
+
+    Goes on from the last whole checkpoint in `checkpoints` if there is one, with the same final
+    bytes as an uninterrupted run; the folder is removed at the end.
+
+    Raises:
+        SyntrieverError: the loss is not finite.
+    """
+    _set_dropout(model, settings.dropout)
+    batches = schedule(objective.query_ids, settings.batch_size, settings.epochs, seed)
+    trainer = _Trainer(
+        objective=objective,
+        batches=batches,
+        model=model,
+        args=_arguments(settings, compute, seed, len(batches), checkpoints, checkpoint_every),
+        callbacks=[_Curves(curves)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    model.eval()
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return [record for record in trainer.state.log_history if "loss" in record]
+
+
+def summary(log: list[dict], epochs: int) -> dict[str, float | int]:
+    """Return the number of steps and each curve's mean over the first and the last epoch."""
+    steps = len(log) // epochs
+    names = [name for name in log[0] if name not in ("step", "epoch", "learning_rate")]
+    first, last = log[:steps], log[-steps:]
+    return {"steps": len(log)} | {
+        f"{name}_{when}": round(sum(record[name] for record in part) / steps, 6)
+        for name in names
+        for when, part in (("first_epoch", first), ("last_epoch", last))
+    }
+
+
+def checkpoint_folder(stage: str, settings: params.View, inputs: Sequence[Path]) -> Path:
+    """Return where a training stage keeps its checkpoints: under $DVC_ROOT, where DVC removes
+    nothing, in a folder named by a hash of all that decides the result (params, inputs, code)."""
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    code = sorted(Path(__file__).parent.rglob("*.py"))
+    for path in [*inputs, *code]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    return root / ".checkpoints" / f"{stage}-{digest.hexdigest()[:16]}"
+
+
+def _arguments(
+    settings: params.Training,
+    compute: params.Compute,
+    seed: int,
+    steps: int,
+    checkpoints: Path,
+    checkpoint_every: int,
+) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # one item is a whole batch of rows, see `schedule`
+        optim="adamw_torch",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=compute.precision == "bf16",
+        use_cpu=compute.device == "cpu",
+        seed=seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=checkpoint_every,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to=[],
+    )
+
+
+def _last_whole(checkpoints: Path) -> str | None:
+    """Return the newest checkpoint whose last-written file is whole; remove the broken ones."""
+    folders = sorted(checkpoints.glob("checkpoint-*"), key=lambda f: -int(f.name.split("-")[1]))
+    for folder in folders:
+        try:
+            json.loads((folder / "trainer_state.json").read_text("utf-8"))
+        except (OSError, json.JSONDecodeError):
+            shutil.rmtree(folder)
+        else:
+            return str(folder)
+    return None
+
+
+def _set_dropout(model: SentenceTransformer, dropout: float) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+
+
+class _Trainer(Trainer):
+    """transformers' trainer over a fixed list of batches of rows."""
+
+    def __init__(self, objective: Objective, batches: list[list[int]], **arguments) -> None:
+        super().__init__(train_dataset=batches, data_collator=_only_item, **arguments)
+        self._objective = objective
+        self._extras: dict[str, float] = {}
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, self._extras = self._objective.loss(model, inputs["rows"])
+        if not torch.isfinite(loss):
+            raise SyntrieverError(
+                f"Training diverged: the loss of step {self.state.global_step + 1} is "
+                f"{loss.item()}. Lower the learning rate, or raise loss.tau."
+            )
+        return loss
+
+    def log(self, logs: dict, start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs = {name: logs[name] for name in _CURVES if name in logs} | self._extras
+        super().log(logs, start_time)
+
+
+def _only_item(items: list[list[int]]) -> dict:
+    return {"rows": items[0]}
+
+
+class _Curves(TrainerCallback):
+    """A progress bar, and live curves in TSV files, whole again after a resumed run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        from dvclive import Live
+
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._live = Live(dir=str(self._folder), dvcyaml=None, save_dvc_exp=False)
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step")
+        for record in state.log_history:
+            self._write(record)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            self._write(state.log_history[-1])
+            self._bar.set_postfix(loss=f"{logs['loss']:.4f}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self._bar.update()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._bar.close()
+
+    def _write(self, record: dict) -> None:
+        self._live.step = record["step"]
+        for name, value in record.items():
+            if name not in ("step", "epoch"):
+                self._live.log_metric(name, value)
