@@ -47,20 +47,20 @@ def _fix_arithmetic() -> None:
 _fix_arithmetic()
 
 
+def run(app: Callable[[], None]) -> None:
+    """Run a Typer app; an error for people is one message and exit code 1."""
+    try:
+        app()
+    except SyntrieverError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
 def command(stage: Callable[..., None]) -> Callable[[], None]:
-    """Make `stage` a command: its docstring is the help; an error is one message and exit code 1."""
+    """Make `stage` the one command of its script; its docstring is the help."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(stage)
-
-    @functools.wraps(stage)
-    def run() -> None:
-        try:
-            app()
-        except SyntrieverError as error:
-            typer.secho(f"error: {error}", fg="red", err=True)
-            sys.exit(1)
-
-    return run
+    return functools.wraps(stage)(lambda: run(app))
 
 
 def show(metrics: dict) -> None:

@@ -1,1 +1,1 @@
-"""Syntriever: distil a black-box LLM into a dense retriever (Kim & Baek, Findings of NAACL 2025)."""
+"""Syntriever: distil a black-box LLM into a dense retriever (Kim & Baek, NAACL Findings 2025)."""

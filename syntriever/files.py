@@ -97,6 +97,10 @@ def read_numbered(path: Path) -> Iterator[tuple[int, dict]]:
                     f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}). "
                     "Each line must hold one JSON object."
                 ) from None
+            except (ValueError, RecursionError) as error:  # a number or a nesting beyond all sense
+                raise SyntrieverError(
+                    f"{path}, line {number}: unreadable JSON ({error})."
+                ) from None
             if not isinstance(record, dict):
                 raise SyntrieverError(
                     f"{path}, line {number}: a JSON object is expected, found "

@@ -177,7 +177,7 @@ class Params(Group):
 class View(BaseModel):
     """What one stage may see of the params; its leaves are the stage's `params` in dvc.yaml."""
 
-    model_config = ConfigDict(from_attributes=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class PrepareView(View):
@@ -252,7 +252,17 @@ def load(view: type[SomeView], path: Path = PARAMS_FILE) -> SomeView:
         SyntrieverError: the file is missing or malformed, or a name, type or value is wrong; every
             fault is listed with its line.
     """
-    return view.model_validate(load_all(path))
+    return view.model_validate(_restrict(load_all(path), view))
+
+
+def _restrict(values: BaseModel, model: type[BaseModel]) -> dict:
+    """The values of the fields that `model` declares, down to the leaves."""
+    restricted = {}
+    for name, field in model.model_fields.items():
+        value = getattr(values, name)
+        is_group = isinstance(value, BaseModel)
+        restricted[name] = _restrict(value, field.annotation) if is_group else value
+    return restricted
 
 
 def load_all(path: Path = PARAMS_FILE) -> Params:

@@ -11,8 +11,8 @@ from syntriever.errors import SyntrieverError
 from syntriever.evaluation import SYSTEMS
 from syntriever.files import read_json, write_json
 
-# How far any metric of metrics/evaluate may lie from the committed one on another CPU type. Measured
-# in docs/reproducibility.md, which says between which types.
+# How far any metric of metrics/evaluate may lie from the committed one on another CPU type;
+# docs/reproducibility.md says between which types it was measured.
 TOLERANCE = 0.02
 
 CPU_RECORD = paths.METRICS / "cpu.json"

@@ -86,7 +86,7 @@ class BM25:
         A passage that shares no word with the query scores 0.
         """
         k = min(k, self._passages)
-        ids = self._tokenizer.tokenize(queries, update_vocab="never", show_progress=False)
+        ids = self._tokenizer.tokenize(queries, update_vocab=False, show_progress=False)
         scores = np.zeros((len(queries), k), np.float32)
         rows = np.zeros((len(queries), k), np.int64)
         for i, query in enumerate(ids):

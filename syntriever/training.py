@@ -24,7 +24,7 @@ from syntriever import params
 from syntriever.errors import SyntrieverError
 
 # Keys of the trainer's log that are worth a curve; the others are clock times or fixed.
-_CURVES = ("loss", "grad_norm", "learning_rate")
+_CURVES = ("grad_norm", "learning_rate")
 
 
 class Objective(Protocol):
@@ -111,7 +111,8 @@ def train(
 def summary(log: list[dict], epochs: int) -> dict[str, float | int]:
     """Return the number of steps and each curve's mean over the first and the last epoch."""
     steps = len(log) // epochs
-    names = [name for name in log[0] if name not in ("step", "epoch", "learning_rate")]
+    # sorted: a log that went through a checkpoint has lost its order
+    names = sorted(log[0].keys() - {"step", "epoch", "learning_rate"})
     first, last = log[:steps], log[-steps:]
     return {"steps": len(log)} | {
         f"{name}_{when}": round(sum(record[name] for record in part) / steps, 6)
@@ -204,6 +205,7 @@ class _Trainer(Trainer):
                 f"Training diverged: the loss of step {self.state.global_step + 1} is "
                 f"{loss.item()}. Lower the learning rate, or raise loss.tau."
             )
+        self._extras["loss"] = loss.item()  # the trainer's own log rounds it
         return loss
 
     def log(self, logs: dict, start_time: float | None = None) -> None:

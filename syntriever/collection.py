@@ -1,0 +1,140 @@
+"""The prepared collection, as every stage after `prepare` reads it.
+
+Passages lie in an Arrow file that is mapped into memory, never read whole: what works for 600
+passages works for 9 million. Queries and judgements are few enough to be read at once.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from syntriever import files
+from syntriever.errors import SyntrieverError
+
+# 64-bit offsets: a batch of long passages may exceed 2 GB.
+SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
+
+Rows = int | Sequence[int] | np.ndarray
+
+
+class Query(NamedTuple):
+    """One query of a split."""
+
+    query_id: str
+    query: str
+
+
+def read_queries(path: Path) -> list[Query]:
+    """Read the prepared queries of one split, in file order.
+
+    Raises:
+        SyntrieverError: the file is missing or is not JSON Lines.
+    """
+    return [Query(record["query_id"], record["query"]) for record in files.read_jsonl(path)]
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Read the prepared judgements of one split: query id -> passage id -> grade, in file order.
+
+    Raises:
+        SyntrieverError: the file is missing.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    try:
+        with Path(path).open(encoding="utf-8", newline="\n") as file:
+            next(file)  # the header
+            for line in file:
+                query_id, passage_id, grade = line.split("\t")
+                qrels.setdefault(query_id, {})[passage_id] = int(grade)
+    except FileNotFoundError:
+        raise files.missing(path) from None
+    return qrels
+
+
+def passage_text(title: str, text: str) -> str:
+    """Return what encoders, BM25 and the teacher see of a passage: its title first.
+
+    >>> passage_text("", "No title, no leading space.")
+    'No title, no leading space.'
+    """
+    return f"{title} {text}".strip()
+
+
+class Corpus:
+    """The passages, memory-mapped. A passage's row is its place in the file, from 0."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._ids = table.column("id")
+        self._batches = table.to_batches()
+        # The first row of each batch, and the end.
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+
+    @classmethod
+    def open(cls, path: Path) -> "Corpus":
+        """Map the prepared corpus into memory.
+
+        Raises:
+            SyntrieverError: the file is missing or is no prepared corpus.
+        """
+        try:
+            return cls(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        except FileNotFoundError:
+            raise files.missing(path) from None
+        except (pa.ArrowInvalid, KeyError) as error:
+            raise SyntrieverError(
+                f"{path} is no prepared corpus ({error}). Run `dvc repro prepare` again."
+            ) from None
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def ids(self, rows: Rows) -> list[str]:
+        """Return the ids of the passages in these rows, in the order of `rows`.
+
+        Raises:
+            IndexError: a row is negative or past the end. So it is for all that take rows.
+        """
+        return self._take("id", rows)
+
+    def titles(self, rows: Rows) -> list[str]:
+        """Return the titles of the passages in these rows, '' where there is none."""
+        return self._take("title", rows)
+
+    def texts(self, rows: Rows) -> list[str]:
+        """Return the passages in these rows, each its title first."""
+        pairs = zip(self._take("title", rows), self._take("text", rows), strict=True)
+        return [passage_text(title, text) for title, text in pairs]
+
+    def rows(self, ids: Iterable[str]) -> dict[str, int]:
+        """Return the row of each of these ids that is there, in the corpus' order.
+
+        One scan of the id column; memory grows with `ids`, not with the corpus' strings.
+        """
+        wanted = pa.array(list(ids), SCHEMA.field("id").type)
+        found = pc.index_in(self._ids, value_set=wanted)
+        rows = np.flatnonzero(pc.is_valid(found).to_numpy())
+        return dict(zip(self.ids(rows), rows.tolist(), strict=True))
+
+    def batches(self, size: int) -> Iterator[list[str]]:
+        """Yield the texts of all passages in their order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.texts(np.arange(start, min(start + size, len(self))))
+
+    def _take(self, column: str, rows: Rows) -> list[str]:
+        """Take batch by batch: pyarrow's own `take` first copies the whole column into memory."""
+        rows = np.asarray(rows, dtype=np.int64).reshape(-1)
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(
+                f"rows run from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}"
+            )
+        batch_of = np.searchsorted(self._starts, rows, side="right") - 1
+        values = np.empty(len(rows), dtype=object)
+        for number in np.unique(batch_of):
+            places = np.flatnonzero(batch_of == number)
+            inside = pa.array(rows[places] - self._starts[number])
+            values[places] = self._batches[number].column(column).take(inside).to_pylist()
+        return values.tolist()

@@ -1,0 +1,128 @@
+"""Answers that a teacher gave earlier, read from a file: no network, no key, no cost.
+
+The format is described in data/teacher/README.md.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from syntriever.errors import SyntrieverError
+from syntriever.files import read_numbered
+from syntriever.teacher.base import Answer, Request
+
+# Which field of a record answers which prompt.
+TEXT_FIELDS = {"cot": "cot", "positive": "positive", "negative": "hard_negative"}
+
+NOT_RECORDED = Answer(None, "not recorded")
+OTHER_QUERY = Answer(None, "query text differs")
+
+
+def _each_once(ids: list[str]) -> list[str]:
+    doubled = sorted({one for one in ids if ids.count(one) > 1})
+    if doubled:
+        raise ValueError(f"holds {', '.join(doubled)} more than once")
+    return ids
+
+
+class Record(BaseModel):
+    """All answers about one query. What is missing or null was never recorded."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    query_id: Annotated[str, Field(min_length=1)]
+    query: Annotated[str, Field(min_length=1)]
+    cot: str | None = None
+    positive: str | None = None
+    hard_negative: str | None = None
+    verdict: Literal["yes", "no"] | None = None
+    preference_order: Annotated[list[str], AfterValidator(_each_once)] | None = None
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request about this query."""
+        if _squeezed(self.query) != _squeezed(request.query):
+            return OTHER_QUERY
+        text = None
+        if request.prompt in TEXT_FIELDS:
+            text = getattr(self, TEXT_FIELDS[request.prompt])
+        elif request.prompt == "relabel":
+            text = self.verdict and self.verdict.capitalize()
+        elif request.prompt == "compare":
+            text = self._compare(*request.passage_ids)
+        return NOT_RECORDED if text is None else Answer(text)
+
+    def _compare(self, passage_1: str, passage_2: str) -> str | None:
+        order = self.preference_order or []
+        if passage_1 not in order or passage_2 not in order:
+            return None
+        return "Passage #1" if order.index(passage_1) < order.index(passage_2) else "Passage #2"
+
+
+class RecordedTeacher:
+    """Answers requests by their key from a JSON Lines file, one record a query."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file whole: it holds texts for the training queries only.
+
+        Raises:
+            SyntrieverError: the file is missing, a line is malformed, or a query stands twice.
+        """
+        self._path = Path(path)
+        self._records = _read(self._path)
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Yield the recorded answer to each request; see `Teacher.answer`.
+
+        Raises:
+            SyntrieverError: the requests are over and none of them was answered.
+        """
+        answered = False
+        asked: dict[str, bool] = {}  # query id -> is it recorded, until the first answer
+        for request in requests:
+            record = self._records.get(request.query_id)
+            answer = NOT_RECORDED if record is None else record.answer(request)
+            answered = answered or answer.text is not None
+            if not answered:
+                asked[request.query_id] = record is not None and answer != OTHER_QUERY
+            yield answer
+        if asked and not answered:
+            raise SyntrieverError(
+                f"{self._path} answered nothing that was asked: it knows {sum(asked.values())} of "
+                f"the {len(asked)} queries, by id and text. Set teacher.recorded to answers that "
+                "were recorded for this collection: data/teacher/<collection>.jsonl."
+            )
+
+
+def _read(path: Path) -> dict[str, Record]:
+    records: dict[str, Record] = {}
+    line_of: dict[str, int] = {}
+    for number, line in read_numbered(path):
+        try:
+            record = Record.model_validate(line)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(str(part) for part in fault["loc"])
+            message = fault["msg"].removeprefix("Value error, ")
+            raise SyntrieverError(
+                f"{path}, line {number}: {field}: {message}. "
+                "The format is described in data/teacher/README.md."
+            ) from None
+        if record.query_id in line_of:
+            raise SyntrieverError(
+                f"{path}, line {number}: query_id {record.query_id!r} stands in line "
+                f"{line_of[record.query_id]} already. Keep one record a query."
+            )
+        line_of[record.query_id] = number
+        records[record.query_id] = record
+    if not records:
+        raise SyntrieverError(
+            f"{path} holds no recorded answers. Restore it, or name another file."
+        )
+    return records
+
+
+def _squeezed(text: str) -> str:
+    """`text` without what white space may have lost on its way through a collection."""
+    return " ".join(text.split())

@@ -1,0 +1,197 @@
+"""Training: the batches' order, what a batch holds, resuming, diverging."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from project import hashes, inside, run_stage, set_params
+from ruamel.yaml import YAML
+
+from syntriever import encoder, paths, training
+from syntriever.errors import SyntrieverError
+from syntriever.files import read_json, read_jsonl
+
+QUERY_IDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40)
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(QUERY_IDS, st.integers(2, 9), st.integers(1, 3), st.integers(0, 5))
+def test_schedule_holds_every_row_once_an_epoch(query_ids, batch_size, epochs, seed):
+    """Each epoch has every row once; no batch is too large or holds a query twice."""
+    batches = training.schedule(query_ids, batch_size, epochs, seed)
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == sorted(list(range(len(query_ids))) * epochs)
+    for batch in batches:
+        assert 1 <= len(batch) <= batch_size
+        assert len({query_ids[row] for row in batch}) == len(batch)
+
+
+def test_schedule_depends_on_the_seed_alone():
+    """One seed gives one order, epochs differ, another seed gives another."""
+    ids = [str(i) for i in range(20)]
+    once = training.schedule(ids, 5, 2, seed=0)
+    assert once == training.schedule(ids, 5, 2, seed=0)
+    assert once[:4] != once[4:]
+    assert once != training.schedule(ids, 5, 2, seed=1)
+
+
+def test_batches_are_even():
+    """31 rows in batches of 30 make 16 and 15, not 30 and 1."""
+    sizes = [len(b) for b in training.schedule([str(i) for i in range(31)], 30, 1, 0)]
+    assert sizes == [16, 15]
+
+
+def test_a_resumed_run_ends_with_the_same_bytes(project, monkeypatch):
+    """A training that dies after a checkpoint goes on from it, to the very same files."""
+    before = hashes(project)
+    set_params(project, {"runtime.checkpoint_every_steps": 1})
+    step = training._Trainer.compute_loss
+
+    def dies_at_step_3(self, *arguments, **options):
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(training._Trainer, "compute_loss", dies_at_step_3)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("train_stage1")
+    monkeypatch.setattr(training._Trainer, "compute_loss", step)
+    (checkpoints,) = (project / ".checkpoints").iterdir()
+    assert {f.name for f in checkpoints.iterdir()} == {"checkpoint-1", "checkpoint-2"}
+    (checkpoints / "checkpoint-2" / "trainer_state.json").write_text('{"half')  # killed in saving
+    resumed_from = []
+    train = training._Trainer.train
+    monkeypatch.setattr(
+        training._Trainer,
+        "train",
+        lambda self, resume_from_checkpoint: (
+            resumed_from.append(resume_from_checkpoint),
+            train(self, resume_from_checkpoint=resume_from_checkpoint),
+        ),
+    )
+    run_stage("train_stage1")
+    assert resumed_from[0].endswith("checkpoint-1")
+    assert hashes(project) == before
+    assert not checkpoints.exists()
+
+
+def test_other_params_take_no_old_checkpoint(project):
+    """Checkpoints are kept by a hash of params, inputs and code."""
+    from stages.train_stage1 import INPUTS
+    from syntriever import params
+
+    def folder():
+        view = params.load(params.TrainStage1View)
+        return training.checkpoint_folder("train_stage1", view, INPUTS)
+
+    first = folder()
+    assert first == folder()
+    set_params(project, {"loss.tau": 0.1})
+    assert folder() != first
+    set_params(project, {"loss.tau": 0.05})
+    assert folder() == first
+    with paths.VERIFIED.open("a") as file:
+        file.write("\n")
+    assert folder() != first
+
+
+def test_diverging_stops_and_keeps_the_last_model(project):
+    """The first loss that is not finite stops the stage; the model that stood there stays."""
+    before = (project / "models/stage1/model.safetensors").read_bytes()
+    set_params(project, {"train_stage1.learning_rate": 1e30, "train_stage1.epochs": 20})
+    with pytest.raises(SyntrieverError, match="diverged"):
+        run_stage("train_stage1")
+    assert (project / "models/stage1/model.safetensors").read_bytes() == before
+    assert not list(project.rglob("*.part"))
+
+
+def test_seeds_train_differently(project):
+    """Another seed gives another model, and synthesis does not depend on it."""
+    before = hashes(project)
+    set_params(project, {"seed": 1})
+    run_stage("train_stage1")
+    changed = {name for name, digest in hashes(project).items() if before[name] != digest}
+    assert "models/stage1/model.safetensors" in changed
+
+
+def test_dropout_trains_differently_and_repeats(project):
+    """Dropout is a param; its random numbers are seeded."""
+    set_params(project, {"train_stage1.dropout": 0.1})
+    found = []
+    for _ in range(2):
+        run_stage("train_stage1")
+        found.append((project / "models/stage1/model.safetensors").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_chunks_do_not_change_gradients(finished_project):
+    """Encoding a batch in chunks of 4 or all at once gives the same gradients."""
+    gradients = []
+    with inside(finished_project):
+        for size in (4, 100):
+            model = encoder.load(paths.model("untrained"))
+            texts = [f"text {i} " * (i % 7 + 1) for i in range(16)]
+            vectors = encoder.forward(model, texts, "document", size)
+            (vectors @ vectors.T / 0.05).logsumexp(1).mean().backward()
+            gradients.append(
+                torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            )
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
+    assert gradients[0].abs().max() > 1e-3
+
+
+def test_metrics_say_what_the_loss_sees(finished_project):
+    """The shares of the positives in the numerator sum to 1; ordered pairs before and after."""
+    stage1 = read_json(finished_project / "metrics/train_stage1.json")
+    for when in ("first_epoch", "last_epoch"):
+        kinds = ("labelled", "positive", "cot")
+        assert sum(stage1[f"share_{kind}_{when}"] for kind in kinds) == pytest.approx(1, abs=1e-4)
+    stage2 = read_json(finished_project / "metrics/train_stage2.json")
+    assert 0 < stage2["ordered_before"] < 1 and 0 < stage2["ordered_after"] <= 1
+    decided = [
+        record
+        for record in read_jsonl(finished_project / paths.COMPARISONS)
+        if record["preferred"] is not None
+    ]
+    assert stage2["pairs"] == len(decided)
+
+
+def test_curves_are_whole(finished_project):
+    """plots/ has a row for every step of both stages, without clock times."""
+    for stage in ("train_stage1", "train_stage2"):
+        steps = read_json(finished_project / f"metrics/{stage}.json")["steps"]
+        folder = finished_project / f"plots/{stage}/plots/metrics"
+        assert (folder / "loss.tsv").exists()
+        for file in folder.iterdir():
+            header, *rows = file.read_text().splitlines()
+            assert header == f"step\t{file.stem}"
+            assert [int(row.split("\t")[0]) for row in rows] == list(range(1, steps + 1))
+
+
+def test_ordered_share_counts_pairs(project):
+    """The share of pairs ordered rightly equals a count over plain SentenceTransformer scores."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer("models/stage1", device="cpu")
+    passages = {
+        record["_id"]: f"{record['title']} {record['text']}"
+        for record in read_jsonl(project / "collection/corpus.jsonl")
+    }
+    right = []
+    for record in read_jsonl(paths.COMPARISONS):
+        if record["preferred"] is not None:
+            texts = [passages[record["preferred"]], passages[record["rejected"]]]
+            better, worse = model.encode_document(texts) @ model.encode_query(record["query"])
+            right.append(better > worse)
+    found = read_json(paths.METRICS / "train_stage2.json")["ordered_before"]
+    assert found == pytest.approx(np.mean(right), abs=0.02)
+
+
+def test_params_file_is_left_alone(finished_project, blank_project):
+    """Stages only read params.yaml."""
+    yaml = YAML(typ="safe", pure=True)
+    for_both = [
+        yaml.load((p / "params.yaml").read_text()) for p in (finished_project, blank_project)
+    ]
+    assert for_both[0] == for_both[1]
