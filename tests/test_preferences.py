@@ -207,7 +207,7 @@ def test_only_the_top_k_are_compared():
 
 
 def test_labelled_wins_counts_mixed_pairs_only():
-    """Of the decided pairs of a labelled and an unlabelled passage, the share that the label won."""
+    """The share of decided pairs of a labelled and an unlabelled passage that the label won."""
     qrels = {"q": {"b": 1, "c": 2, "e": 0}, "other": {"a": 1}}
     # a beats both labelled passages; d and e lose to them: 4 of 6 mixed pairs.
     _, counts = compare(LETTERS, Teacher("abcde"), qrels=qrels)

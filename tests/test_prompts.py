@@ -323,6 +323,7 @@ CHOICES = {
         "Passage #1 is less relevant",
         "The wrong choice is #1",
         "Passage #1. Both are equally relevant.",
+        "Passage #1. Passage #1 does not answer the question, though.",
         "anything but Passage #1",
         "### 1. Analysis",
         "1. Passage one talks of",

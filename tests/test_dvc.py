@@ -1,0 +1,147 @@
+"""The user's commands, through DVC itself, on a clone with a cut-down collection."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from project import QUICK, ROOT, make_project, set_params
+
+ALL = {
+    "prepare", "embed@untrained", "synthesize", "verify", "train_stage1", "embed@stage1",
+    "mine_pairs", "train_stage2", "embed@stage2", "evaluate",
+}  # fmt: skip
+AFTER_TAU = ALL - {"prepare", "embed@untrained", "synthesize", "verify"}
+AFTER_STAGE2 = {"train_stage2", "embed@stage2", "evaluate"}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Clone:
+    """A clone of the repository in which `dvc` runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b",
+            "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b",
+        }  # fmt: skip
+        self._environment.pop("PYTHONPATH", None)
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self._environment, capture_output=True, text=True
+        )
+        text = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, text
+        return text
+
+
+def stages_run(text: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", text))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone with the tiny encoder, its results committed."""
+    folder = tmp_path_factory.mktemp("clone") / "repository"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in listed:
+        if (ROOT / name).exists() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    made = make_project(tmp_path_factory.mktemp("made") / "project")
+    shutil.copytree(made / "collection", folder / "data/collections/concepts", dirs_exist_ok=True)
+    shutil.copy(made / "data/teacher/concepts.jsonl", folder / "data/teacher")
+    shutil.copytree(made / "tiny-encoder", folder / "tiny-encoder")
+    set_params(folder, QUICK | {"collection.path": "data/collections/concepts"})
+    repository = Clone(folder)
+    repository.run("git", "init", "-q")
+    repository.run("git", "add", "-A")
+    repository.run("git", "commit", "-qm", "clone")
+    text = repository.run("dvc", "repro")
+    assert stages_run(text) == ALL
+    repository.run("git", "add", "-A")
+    repository.run("git", "commit", "-qm", "results")
+    return repository
+
+
+def test_repro_leaves_git_clean_and_runs_once(clone):
+    """After `dvc repro` nothing is left untracked; a second one runs nothing."""
+    assert clone.run("git", "status", "--porcelain") == ""
+    assert stages_run(clone.run("dvc", "repro")) == set()
+    assert "up to date" in clone.run("dvc", "status")
+
+
+def test_experiments_run_what_depends_on_them(clone):
+    """`dvc exp run -S` runs only the stages that depend on the param, `dvc metrics diff` shows
+    what changed, a sweep is queued, run, shown, and one of its experiments applied."""
+    text = clone.run("dvc", "exp", "run", "-S", "loss.tau=0.1")
+    assert stages_run(text) == AFTER_TAU
+    diff = clone.run("dvc", "metrics", "diff")
+    assert "loss_first_epoch" in diff and "metrics/train_stage1.json" in diff
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "checkout", "-q")
+    text = clone.run("dvc", "exp", "run", "-S", "train_stage2.epochs=2")
+    assert stages_run(text) == AFTER_STAGE2
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "checkout", "-q")
+    clone.run("dvc", "exp", "run", "--queue", "-S", "loss.tau=0.02,0.05,0.1")
+    clone.run("dvc", "queue", "start", "-j", "1")
+    names = queued(clone)
+    assert len(names) == 3
+    shown = clone.run("dvc", "exp", "show", "--csv", "--no-pager")
+    assert all(name in shown for name in names)
+    clone.run("dvc", "exp", "apply", names[0])
+    assert "tau" in clone.run("dvc", "params", "diff") + clone.run("dvc", "exp", "diff")
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "checkout", "-q")
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def queued(clone) -> list[str]:
+    """Wait for the queue; return the names of the experiments, which must all have succeeded."""
+    import time
+
+    for _ in range(300):
+        status = clone.run("dvc", "queue", "status")
+        if not re.search(r"\b(Running|Queued)\b", status):
+            break
+        time.sleep(1)
+    assert "Failed" not in status, status + clone.run("dvc", "queue", "logs", "0")
+    return re.findall(r"^\w{7}\s+(\S+)\s+.*Success", status, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("loss.tau=-1", "loss.tau should be greater than 0"),
+        ("train_stage1.batch_size=many", "train_stage1.batch_size should be a valid integer"),
+        ("mine_pairs.top_k=100000", "top_k"),
+        ("encoder.name=no-such-encoder", "no-such-encoder"),
+        ("collection.path=no-such-folder", "no-such-folder"),
+        ("teacher.recorded=data/teacher/scifact.jsonl", "answered nothing that was asked"),
+    ],
+)
+def test_bad_values_through_dvc(clone, change, words):
+    """A bad value through -S is one clear message and a failed run, and nothing half-written."""
+    text = clone.run("dvc", "exp", "run", "-S", change, fails=True)
+    assert words in text
+    assert "Traceback" not in text
+    assert not list((clone.folder / "data").rglob("*.part"))
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "checkout", "-q")
+
+
+def test_unknown_params_through_dvc(clone):
+    """A misspelt name through -S is refused."""
+    text = clone.run("dvc", "exp", "run", "-S", "loss.tua=1", fails=True)
+    assert "tua" in text
+    clone.run("git", "checkout", "-q", ".")

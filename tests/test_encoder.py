@@ -1,0 +1,183 @@
+"""One encoder, one vector for a text: in training, search, evaluation and plain use."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from project import inside, run_stage, set_params
+from sentence_transformers import SentenceTransformer
+
+from syntriever import encoder, params, paths
+from syntriever.embedding import read_vectors
+from syntriever.errors import SyntrieverError
+from syntriever.files import read_jsonl
+
+TEXTS = ["one", "two words", "a rather longer text with many words in it", "two  words"]
+
+
+def settings(**changes):
+    return params.load_all().encoder.model_copy(update=changes)
+
+
+@pytest.mark.parametrize("system", ["untrained", "stage1", "stage2"])
+def test_plain_loading_gives_the_stored_vectors(finished_project, system):
+    """The folder loaded by plain SentenceTransformer gives the vectors that search uses, so
+    prefixes, pooling, length limit and unit length are part of it."""
+    model = SentenceTransformer(str(finished_project / "models" / system), device="cpu")
+    folder = finished_project / paths.embeddings(system)
+    passages = [
+        f"{line['title']} {line['text']}"
+        for line in read_jsonl(finished_project / "collection/corpus.jsonl")
+    ]
+    plain = model.encode_document(passages)
+    assert np.allclose(plain, np.load(folder / "corpus.npy"), atol=1e-5)
+    queries = [line["query"] for line in read_jsonl(finished_project / paths.queries("test"))]
+    assert np.allclose(model.encode_query(queries), np.load(folder / "test.npy"), atol=1e-5)
+    assert np.allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-5)
+    assert model.max_seq_length == 32
+
+
+def test_each_prefix_once_everywhere(project, monkeypatch):
+    """Every text that any stage encodes carries its prefix exactly once, as tokenised."""
+    seen = []
+    preprocess = SentenceTransformer.preprocess
+
+    def spy(self, inputs, prompt=None, **options):
+        features = preprocess(self, inputs, prompt=prompt, **options)
+        seen.extend(self.tokenizer.batch_decode(features["input_ids"], skip_special_tokens=True))
+        return features
+
+    monkeypatch.setattr(SentenceTransformer, "preprocess", spy)
+    for stage in (("embed", "untrained"), ("train_stage1",), ("train_stage2",)):
+        seen.clear()
+        run_stage(*stage)
+        starts = {text.split(":")[0] for text in seen}
+        assert starts == {"query", "passage"}, stage
+        assert not any(text.split(": ", 1)[1].startswith(("query :", "passage :")) for text in seen)
+
+
+def test_texts_keep_their_place(finished_project):
+    """Sorting by length for speed gives every vector back to its text."""
+    with inside(finished_project):
+        model = encoder.load(paths.model("untrained"))
+    with torch.inference_mode():
+        together = encoder.forward(model, TEXTS, "query", 2)
+        alone = torch.cat([encoder.forward(model, [text], "query", 2) for text in TEXTS])
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+def test_half_precision_weights_become_float32(project):
+    """A model saved in half precision works and gives float32 vectors."""
+    model = SentenceTransformer("models/untrained", device="cpu").half()
+    shutil.rmtree("models/untrained")
+    model.save_pretrained("models/untrained", create_model_card=False)
+    run_stage("embed", "untrained")
+    assert np.load(paths.embeddings("untrained") / "corpus.npy").dtype == np.float32
+
+
+def test_a_weight_that_is_not_finite_is_refused(project):
+    """NaN in a saved weight stops encoding and training instead of ranking nonsense."""
+    model = SentenceTransformer("models/stage1", device="cpu")
+    with torch.no_grad():
+        next(iter(model.parameters()))[0, 0] = float("nan")
+    model.save_pretrained("models/stage1", create_model_card=False)
+    for stage in (("embed", "stage1"), ("train_stage2",)):
+        with pytest.raises(SyntrieverError, match="not finite"):
+            run_stage(*stage)
+
+
+def test_vectors_that_are_not_finite_are_refused(project):
+    """NaN in stored vectors stops mining and evaluation."""
+    file = paths.embeddings("stage1") / "corpus.npy"
+    vectors = np.load(file)
+    vectors[3, 1] = np.nan
+    np.save(file, vectors)
+    for stage in ("mine_pairs", "evaluate"):
+        with pytest.raises(SyntrieverError, match=r"corpus\.npy.*not finite"):
+            run_stage(stage)
+    with pytest.raises(SyntrieverError, match="does not exist"):
+        read_vectors(file.with_name("none.npy"))
+
+
+def test_weights_are_checked(project):
+    """Other weights than encoder.sha256 says are refused; the right hash is accepted."""
+    weights = (project / "tiny-encoder/model.safetensors").read_bytes()
+    with pytest.raises(SyntrieverError, match="sha256"):
+        encoder.prepare(settings(sha256="0" * 64), project / "copy")
+    assert not (project / "copy").exists()
+    encoder.prepare(settings(sha256=hashlib.sha256(weights).hexdigest()), project / "copy")
+    (project / "tiny-encoder/model.safetensors").rename(project / "elsewhere")
+    with pytest.raises(SyntrieverError, match="safetensors"):
+        encoder.prepare(settings(sha256="0" * 64), project / "copy")
+
+
+def test_unknown_encoder_without_network(project):
+    """A name that is neither package, folder nor reachable is one message, and nothing is left."""
+    with pytest.raises(SyntrieverError, match=r"no-such-model.*all-MiniLM-L6-v2"):
+        encoder.prepare(settings(name="no-such-model"), project / "copy")
+    (project / "broken").mkdir()
+    with pytest.raises(SyntrieverError, match="broken can't be loaded"):
+        encoder.prepare(settings(name="broken"), project / "copy")
+    assert not (project / "copy").exists()
+
+
+def test_length_beyond_the_encoder(project):
+    """A length limit above the encoder's positions is refused with the number."""
+    with pytest.raises(SyntrieverError, match="64 positions"):
+        encoder.prepare(settings(max_length=65), project / "copy")
+
+
+def test_pooling_can_be_chosen(project):
+    """encoder.pooling replaces the folder's own; null keeps it."""
+    found = {}
+    for pooling in (None, "cls", "mean"):
+        encoder.prepare(settings(pooling=pooling), project / "copy")
+        found[pooling] = SentenceTransformer(str(project / "copy"), device="cpu").encode(TEXTS)
+    assert np.allclose(found[None], found["mean"])
+    assert not np.allclose(found["cls"], found["mean"], atol=1e-3)
+
+
+def test_folder_has_nothing_that_varies(project):
+    """A model folder holds no clock time, path, build name or pickle."""
+    for system in ("untrained", "stage1", "stage2"):
+        folder = paths.model(system)
+        names = {file.name for file in folder.rglob("*")}
+        assert not names & {"training_args.bin", "trainer_state.json"}
+        config = json.loads((folder / "config_sentence_transformers.json").read_text())
+        assert "+" not in config["__version__"]["pytorch"]
+        for file in folder.rglob("*.json"):
+            assert str(project) not in file.read_text("utf-8")
+        assert {oct(f.stat().st_mode)[-3:] for f in folder.rglob("*") if f.is_file()} == {"644"}
+
+
+def test_bf16_is_settled_before_work(project, monkeypatch):
+    """bf16 on a CPU without bf16 units is refused in words before training begins."""
+    monkeypatch.setattr(encoder, "has_bf16_units", lambda: False)
+    set_params(project, {"compute.precision": "bf16", "compute.instructions": "native"})
+    for stage in (("train_stage1",), ("train_stage2",), ("embed", "stage1")):
+        with pytest.raises(SyntrieverError, match="six times slower"):
+            run_stage(*stage)
+
+
+def test_no_gpu_is_said(project, monkeypatch):
+    """device: cuda without a GPU is one message."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    set_params(project, {"compute.device": "cuda"})
+    with pytest.raises(SyntrieverError, match="no GPU here"):
+        run_stage("embed", "untrained")
+
+
+def test_a_missing_model_is_said(project):
+    """A stage run before the one it needs says what makes its input."""
+    shutil.rmtree("models/stage1")
+    with pytest.raises(SyntrieverError, match="dvc repro"):
+        run_stage("embed", "stage1")
+
+
+def test_token_counter_counts_uncut(finished_project):
+    """Tokens are counted with special ones, beyond the length limit."""
+    count = encoder.token_counter(finished_project / "models/untrained")
+    assert count(["one", "word " * 100]) == [3, 102]

@@ -1,0 +1,106 @@
+"""`python -m stages.reproduce` tells same bytes, another CPU and a difference apart."""
+
+import shutil
+import subprocess
+
+import pytest
+from project import inside
+
+from syntriever import reproduction, results
+from syntriever.files import read_json, write_json
+
+FILE = "metrics/evaluate/test/stage2.json"
+
+
+@pytest.fixture
+def committed(project):
+    """A project whose results are committed."""
+    (project / "dvc.lock").write_text("stages: 1\n")
+    reproduction.record_cpu()
+    (project / ".gitignore").write_text("models\ndata\n")
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "results"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    return project
+
+
+def shift(by, name="ndcg_at_10"):
+    metrics = read_json(FILE)
+    write_json(FILE, metrics | {name: metrics[name] + by})
+
+
+def elsewhere(monkeypatch):
+    monkeypatch.setattr(reproduction, "cpu_type", lambda: "another type")
+
+
+def test_same_bytes(committed):
+    """Nothing differs: reproduced, byte for byte, on any CPU."""
+    verdict = reproduction.judge()
+    assert verdict.reproduced and "byte for byte" in verdict.words
+
+
+def test_same_cpu_other_bytes(committed):
+    """On the CPU type that made the lock, other bytes are a failure, however small."""
+    (committed / "dvc.lock").write_text("stages: 2\n")
+    verdict = reproduction.judge()
+    assert not verdict.reproduced and "make lock" in verdict.words
+
+
+def test_other_cpu_within_tolerance(committed, monkeypatch):
+    """On another CPU type a difference within the tolerance is reproduced, in words."""
+    elsewhere(monkeypatch)
+    shift(reproduction.TOLERANCE / 2)
+    verdict = reproduction.judge()
+    assert verdict.reproduced
+    assert "reproduced within tolerance on another CPU" in verdict.words
+    assert FILE in verdict.words
+
+
+@pytest.mark.parametrize("name", ["ndcg_at_10", "recall_at_100"])
+def test_other_cpu_beyond_tolerance(committed, monkeypatch, name):
+    """Beyond the tolerance no CPU type is an excuse, for any metric."""
+    elsewhere(monkeypatch)
+    shift(-2 * reproduction.TOLERANCE, name)
+    verdict = reproduction.judge()
+    assert not verdict.reproduced and name in verdict.words
+
+
+def test_another_experiment(committed):
+    """With changed params there is nothing to reproduce, and that is said."""
+    (committed / "params.yaml").write_text((committed / "params.yaml").read_text() + "\n")
+    assert "another experiment" in reproduction.judge().words
+
+
+def test_command_prints_both_and_fails(committed, monkeypatch, capsys):
+    """The command prints the committed figure beside this run's, and exits 1 where it must."""
+    from stages import reproduce
+
+    monkeypatch.setattr("sys.argv", ["reproduce"])
+    with pytest.raises(SystemExit) as end:
+        reproduce.reproduce()
+    assert end.value.code == 0
+    shift(0.01)
+    with pytest.raises(SystemExit) as end:
+        reproduce.reproduce()
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert "+0.0100" in out and "committed" in out
+    assert "NOT reproduced" in err
+
+
+def test_results_are_rendered(finished_project):
+    """The table has a line a system, its interval, and what each step gained."""
+    with inside(finished_project):
+        text = results.render("test")
+    for words in ("BM25", "alignment (stage 2)", "unseen", "95% interval", "p = "):
+        assert words in text
+
+
+def test_cpu_type_names_the_instruction_sets():
+    """The type names what decides code paths, and no host."""
+    found = reproduction.cpu_type()
+    assert "family" in found or "Darwin" in found
+    assert shutil.which("hostname") is None or "\n" not in found

@@ -1,0 +1,187 @@
+"""Stages as commands: help, messages, exit codes, nothing half-written."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+
+import pytest
+from project import PIPELINE, ROOT, hashes, run_pipeline, run_stage, set_params
+
+from syntriever import paths
+from syntriever.errors import SyntrieverError
+
+NAMES = sorted({name for name, *_ in PIPELINE})
+COMMANDS = [*NAMES, "collection", "reproduce"]
+
+
+def run(*command, python=sys.executable, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [python, "-m", *command], capture_output=True, text=True, env=environment, **options
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_quick_and_in_words(name, tmp_path):
+    """--help works anywhere, without params.yaml, says what is read and written with an example,
+    and loads nothing heavy."""
+    start = time.monotonic()
+    shown = run(f"stages.{name}", "--help", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    if name != "collection":
+        assert "Example:" in shown.stdout
+    assert time.monotonic() - start < 10  # seconds, on a busy machine; see the next line for why
+    code = f"import sys, stages.{name}; print([m for m in ('torch', 'faiss') if m in sys.modules])"
+    imported = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    assert imported.stdout.strip() == "[]"
+
+
+def test_another_python_says_so(tmp_path):
+    """A stage started with a python that lacks the packages names the environment's."""
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    shown = run("stages.verify", python=tmp_path / "bare/bin/python", cwd=ROOT)
+    assert shown.returncode == 1
+    assert "make reproduce" in shown.stderr and "Traceback" not in shown.stderr
+
+
+def test_an_error_is_one_message(project):
+    """A fault for people has no traceback and exit code 1."""
+    set_params(project, {"loss.tau": -1})
+    shown = run("stages.verify", cwd=project)
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("error: params.yaml does not hold")
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stage_checks_all_params_first(name, project):
+    """A misspelt param stops every stage before it touches an output."""
+    before = hashes(project)
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("  tau:", "  tua:", 1))
+    arguments = ["untrained"] if name == "embed" else []
+    with pytest.raises(SyntrieverError, match=r"did you mean loss\.tau"):
+        run_stage(name, *arguments)
+    assert hashes(project) == before
+
+
+def test_the_pipeline_gives_the_same_bytes(finished_project, blank_project, tmp_path):
+    """A second run in another folder gives every file the same bytes."""
+    again = tmp_path / "elsewhere" / "again"
+    shutil.copytree(blank_project, again)
+    run_pipeline(again)
+    assert hashes(again) == hashes(finished_project)
+    assert len(hashes(again)) > 40
+
+
+def test_no_output_holds_a_path_or_a_time(finished_project):
+    """Outputs hold no absolute path."""
+    texts = [".json", ".jsonl", ".tsv", ".md", ".run"]
+    for name in hashes(finished_project):
+        file = finished_project / name
+        if file.suffix in texts:
+            assert str(finished_project) not in file.read_text("utf-8"), name
+
+
+def test_turning_off_components(project):
+    """Without chain of thought and passages stage 1 trains on labels alone; verify and all later
+    stages still work."""
+    set_params(project, {"synthesize.cot": False, "synthesize.passages": False})
+    for stage in PIPELINE[2:]:
+        run_stage(*stage)
+    import json
+
+    metrics = json.loads((paths.METRICS / "train_stage1.json").read_text())
+    assert metrics["share_labelled_last_epoch"] == 1
+    assert metrics["share_cot_last_epoch"] == metrics["share_positive_last_epoch"] == 0
+
+
+@pytest.mark.parametrize(
+    "loss", ["info_nce", "multiple_negatives_ranking", "multi_positive_info_nce"]
+)
+def test_every_distillation_loss_trains(project, loss):
+    """Each loss.distill gives a model of its own."""
+    before = hashes(project)
+    set_params(project, {"loss.distill": loss})
+    run_stage("train_stage1")
+    after = hashes(project)
+    weights = "models/stage1/model.safetensors"
+    assert after[weights] != before[weights]
+
+
+def test_bradley_terry_trains(project):
+    """The baseline of alignment gives a model of its own."""
+    before = hashes(project)
+    set_params(project, {"loss.align": "bradley_terry"})
+    run_stage("train_stage2")
+    weights = "models/stage2/model.safetensors"
+    assert hashes(project)[weights] != before[weights]
+
+
+def test_without_labels_the_pipeline_runs(project):
+    """`use_labels: false` runs from training to scores on synthetic positives alone."""
+    set_params(project, {"collection.use_labels": False})
+    for stage in PIPELINE[4:]:
+        run_stage(*stage)
+
+
+def test_nothing_to_train_on(project):
+    """No label, no positive, no chain of thought: one message names the params."""
+    changes = {"collection.use_labels": False}
+    set_params(project, changes | {"synthesize.cot": False, "synthesize.passages": False})
+    run_stage("synthesize")
+    run_stage("verify")
+    with pytest.raises(SyntrieverError, match=r"synthesize\.cot"):
+        run_stage("train_stage1")
+
+
+def test_no_decided_pair(project):
+    """Stage 2 without a single decided pair is one message."""
+    lines = paths.COMPARISONS.read_text().splitlines()
+    import json
+
+    records = [json.loads(line) | {"preferred": None, "rejected": None} for line in lines]
+    paths.COMPARISONS.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(SyntrieverError, match="no decided pair"):
+        run_stage("train_stage2")
+
+
+def test_a_damaged_input_is_named(project):
+    """A broken line in a stage's input is named by file and line."""
+    paths.VERIFIED.write_text(paths.VERIFIED.read_text() + '{"query_id": \n')
+    with pytest.raises(SyntrieverError, match=r"verified\.jsonl, line 13: not JSON"):
+        run_stage("train_stage1")
+
+
+def test_test_queries_never_reach_the_teacher(project, monkeypatch):
+    """No request of any stage holds a dev or test query, and dev and test files may be absent."""
+    from syntriever.files import read_jsonl
+    from syntriever.teacher import RecordedTeacher
+
+    held_out = {
+        line["query"] for split in ("dev", "test") for line in read_jsonl(paths.queries(split))
+    }
+    asked = []
+    answer = RecordedTeacher.answer
+
+    def spy(self, requests):
+        return answer(self, (asked.append(request) or request for request in requests))
+
+    monkeypatch.setattr(RecordedTeacher, "answer", spy)
+    for split in ("dev", "test"):
+        paths.queries(split).unlink()
+    for stage in ("synthesize", "verify", "mine_pairs"):
+        run_stage(stage)
+    assert len({request.prompt for request in asked}) == 5
+    for request in asked:
+        assert request.query not in held_out
+        assert not any(query in str(request.messages) for query in held_out)
