@@ -8,7 +8,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
 _lacking = [name for name in ("typer", "pydantic", "ruamel", "torch") if find_spec(name) is None]
@@ -67,6 +67,12 @@ def show(metrics: dict) -> None:
     """Print a stage's metrics, one a line."""
     for name, value in metrics.items():
         typer.echo(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print a report."""
+    for line in lines:
+        typer.echo(line)
 
 
 def warn(message: str) -> None:

@@ -1,40 +1,52 @@
 """Ask the teacher whether its own positives are accurate and relevant."""
 
 from collections import Counter
-from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import stages
 from syntriever import files, params, paths
 
 
 @stages.command
-def verify() -> None:
+def verify(
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Print calls, tokens and cost; ask and write nothing."),
+    ] = False,
+) -> None:
     """Ask the teacher whether its own positives are accurate and relevant.
 
     Reads data/synthetic/synthesized.jsonl, prompts/relabel.txt and the teacher's recorded answers
-    (teacher.recorded). Writes data/synthetic/verified.jsonl, one query a line, with what
-    verify.mode makes of refused positives (relabel: hard negatives), and metrics/verify.json. A
-    positive without a clear verdict is left out.
+    (teacher.recorded); with teacher.backend openai asks a server. Writes
+    data/synthetic/verified.jsonl, one query a line, with what verify.mode makes of refused
+    positives (relabel: hard negatives), and metrics/verify.json. A positive without a clear verdict
+    is left out.
 
     Example: python -m stages.verify
     """
     settings = params.load(params.VerifyView)
+    runtime = params.load_all().runtime.teacher
 
-    from syntriever import prompts, verification
-    from syntriever.teacher import open_teacher
+    from syntriever import conversation, verification
+    from syntriever.estimate import report
 
-    recorded = Path(settings.teacher.recorded)
-    names = verification.prompts_used(settings.verify.mode)
-    for warning in prompts.changed_since_recording(recorded, names):
+    mode, reasks = settings.verify.mode, settings.teacher.reasks
+    records = list(files.read_jsonl(paths.SYNTHESIZED))
+    if estimate:
+        requests = verification.requests(records, mode)
+        stages.tell(report(requests, settings.teacher, runtime, reasks))
+        return
+    for warning in conversation.warnings(settings.teacher, verification.prompts_used(mode)):
         stages.warn(warning)
-    teacher = open_teacher(settings.teacher.backend, recorded)
     counts: Counter[str] = Counter()
-    records = verification.verify(
-        files.read_jsonl(paths.SYNTHESIZED), teacher, settings.verify.mode, counts
-    )
-    files.write_jsonl(paths.VERIFIED, records)
-    files.write_json(paths.METRICS / "verify.json", dict(counts))
-    stages.show(counts)
+    with conversation.opened(settings.teacher, runtime, reasks) as talk:
+        verified = verification.verify(records, talk, mode, counts)
+        files.write_jsonl(paths.VERIFIED, verified)
+    metrics = dict(counts) | talk.metrics()
+    files.write_json(paths.METRICS / "verify.json", metrics)
+    stages.show(metrics)
 
 
 if __name__ == "__main__":

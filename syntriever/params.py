@@ -64,10 +64,57 @@ class Embed(Group):
     batch_size: Count
 
 
-class Teacher(Group):
-    backend: Literal["recorded"]
+class Sampling(Group):
+    temperature: Annotated[float, Field(ge=0, le=2)] | None
+    max_tokens: Count | None
+
+
+class WritingSampling(Group):
+    cot: Sampling
+    positive: Sampling
+    negative: Sampling
+
+
+class VerdictSampling(Group):
+    relabel: Sampling
+
+
+class ComparisonSampling(Group):
+    compare: Sampling
+
+
+class PromptSampling(WritingSampling, VerdictSampling, ComparisonSampling):
+    pass
+
+
+class AnyTeacher(Group):
+    backend: Literal["recorded", "openai"]
     recorded: Name
     model: Name
+    base_url: Annotated[str, Field(pattern="^https?://[^/]")] | None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"]
+    max_failed_share: Annotated[float, Field(ge=0, le=1)]
+
+
+class WritingTeacher(AnyTeacher):
+    sampling: WritingSampling
+
+
+class JudgingTeacher(AnyTeacher):
+    reasks: Annotated[int, Field(ge=0)]
+
+
+class VerifyingTeacher(JudgingTeacher):
+    sampling: VerdictSampling
+
+
+class ComparingTeacher(JudgingTeacher):
+    sampling: ComparisonSampling
+
+
+class Teacher(JudgingTeacher):
+    sampling: PromptSampling
 
 
 class Synthesize(Group):
@@ -128,6 +175,7 @@ class TopK(Group):
 
 class MinePairs(TopK):
     pairs: Count | None
+    both_orders: bool
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "MinePairs":
@@ -151,8 +199,22 @@ class Evaluate(Splits):
     bootstrap_samples: Count
 
 
+class RuntimeTeacher(Group):
+    mode: Literal["live", "batch"]
+    concurrency: Count
+    requests_per_minute: Count | None
+    tokens_per_minute: Count | None
+    timeout_s: Positive
+    max_attempts: Count
+    price_input: NotNegative | None
+    price_output: NotNegative | None
+    budget_usd: Positive | None
+    allow_unpriced: bool
+
+
 class Runtime(Group):
     checkpoint_every_steps: Count
+    teacher: RuntimeTeacher
 
 
 class Params(Group):
@@ -193,12 +255,12 @@ class EmbedView(View):
 
 
 class SynthesizeView(View):
-    teacher: Teacher
+    teacher: WritingTeacher
     synthesize: Synthesize
 
 
 class VerifyView(View):
-    teacher: Teacher
+    teacher: VerifyingTeacher
     verify: Verify
 
 
@@ -214,7 +276,7 @@ class MinePairsView(View):
     seed: int
     compute: Compute
     collection: UseLabels
-    teacher: Teacher
+    teacher: ComparingTeacher
     mine_pairs: MinePairs
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from syntriever import prompts, search
 from syntriever.collection import Corpus, Query
+from syntriever.conversation import Conversation
 from syntriever.errors import SyntrieverError
-from syntriever.teacher.base import Request, Teacher
+from syntriever.teacher.base import Request
 
 # Passages retrieved beyond K, to stand in for copies of better ranked ones.
 SPARE = 16
@@ -22,11 +23,15 @@ Qrels = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which pairs are compared: `pairs` of the `top_k` passages (None: all), drawn by `seed`."""
+    """Which pairs are compared: `pairs` of the `top_k` passages (None: all), drawn by `seed`.
+
+    With `both_orders` each is asked twice, each passage shown first once.
+    """
 
     top_k: int
     pairs: int | None
     seed: int
+    both_orders: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class Pair:
     query: Query
     passage_1: Passage
     passage_2: Passage
+
+    @property
+    def swapped(self) -> "Pair":
+        """The same two in the other order."""
+        return Pair(self.query, self.passage_2, self.passage_1)
 
 
 def load_vectors(path: Path, rows: int, of: Path) -> np.ndarray:
@@ -106,11 +116,26 @@ def sample_pairs(k: int, n: int | None, seed: int, query_id: str) -> list[tuple[
     return sorted(sorted(every, key=lambda pair: _hash(seed, query_id, *pair))[:n])
 
 
+def requests(
+    queries: Sequence[Query], rows: np.ndarray, corpus: Corpus, sampling: Sampling
+) -> Iterator[Request]:
+    """Yield what is asked: one request a pair, and with `both_orders` the other order after it.
+
+    Raises:
+        SyntrieverError: the prompt is missing or malformed.
+    """
+    template = prompts.load("compare")
+    for pair in _pairs(queries, rows, corpus, sampling, {}, Counter()):
+        yield _request(pair, template)
+        if sampling.both_orders:
+            yield _request(pair.swapped, template)
+
+
 def compare(
     queries: Sequence[Query],
     rows: np.ndarray,
     corpus: Corpus,
-    teacher: Teacher,
+    conversation: Conversation,
     sampling: Sampling,
     qrels: Qrels | None,
     counts: Counter[str],
@@ -119,42 +144,67 @@ def compare(
 
     A record holds query_id, query, passage_1 and passage_2 (ids, in the order shown), answer (1, 2
     or None where there is no readable one) and the ids preferred and rejected (both None then).
+    With `both_orders` it holds swapped_answer too: the answer where passage_2 was shown first, 1
+    meaning passage_2; and a pair whose two answers do not name the same passage is undecided.
 
     Args:
         queries: the training queries.
         rows: (queries, retrieved) the corpus rows of each query's best passages, best first.
         corpus: where these passages' texts are.
-        teacher: whom to ask.
-        sampling: which pairs.
+        conversation: with the teacher; counts the answers that are lacking.
+        sampling: which pairs, and in which orders.
         qrels: the training judgements, for `summary` only; None where labels are not used.
         counts: filled on the way; see `summary`.
 
     Raises:
-        SyntrieverError: the prompt is missing or malformed, or the teacher cannot go on.
+        SyntrieverError: the prompt is missing or malformed, too many requests were not answered, or
+            the teacher cannot go on.
     """
-    template = prompts.load("compare")
-    pairs, to_ask = itertools.tee(_pairs(queries, rows, corpus, sampling, qrels or {}, counts))
-    answers = teacher.answer(_request(pair, template) for pair in to_ask)
-    for pair, answer in zip(pairs, answers, strict=True):
-        choice = prompts.read_choice(answer.text)
-        counts["answered"] += answer.text is not None
-        _count(pair, choice, counts)
-        yield _comparison(pair, choice)
+    most = sampling.top_k * (sampling.top_k - 1) // 2
+    orders = 2 if sampling.both_orders else 1
+    choices = conversation.verdicts(
+        lambda: requests(queries, rows, corpus, sampling),
+        prompts.read_choice,
+        at_most=len(queries) * min(most, sampling.pairs or most) * orders,
+    )
+    pairs = _pairs(queries, rows, corpus, sampling, qrels or {}, counts)
+    for pair, *answers in zip(pairs, *[iter(choices)] * orders, strict=True):
+        choice = _agreed(answers)
+        _count(pair, answers, choice, counts)
+        yield _comparison(pair, answers, choice)
 
 
-def summary(counts: Counter[str]) -> dict:
+def summary(counts: Counter[str], both_orders: bool, measured: bool) -> dict:
     """Return the metrics of `compare`, from the counts that it filled.
 
     queries; retrieved (passages compared, summed over queries: K each, or fewer where copies left
-    fewer); pairs_asked; answered (pairs for which text came back); undecided (pairs without a
-    readable answer, the unanswered among them); labelled_wins (share of the decided pairs of a
-    labelled and an unlabelled passage that the labelled one won; None if there are none, as where
-    labels are not used).
+    fewer); pairs_asked; undecided (pairs without a preference, those without an answer among them)
+    and its share; labelled_wins (share of the decided pairs of a labelled and an unlabelled passage
+    that the labelled one won); disagreement (share of the pairs with a readable answer in both
+    orders whose answers named different passages); first_position_wins (share of the readable
+    answers that named the passage shown first). None stands for what there was nothing to measure
+    on.
+
+    Args:
+        counts: filled by `compare`.
+        both_orders: whether each pair was asked in both orders.
+        measured: whether the answers can depend on the order shown; False for recorded ones.
     """
-    names = ("queries", "retrieved", "pairs_asked", "answered", "undecided")
-    mixed = counts["mixed_pairs"]
-    share = counts["labelled_wins"] / mixed if mixed else None
-    return {name: counts[name] for name in names} | {"labelled_wins": share}
+    names = ("queries", "retrieved", "pairs_asked", "undecided")
+    return {name: counts[name] for name in names} | {
+        "undecided_share": _share(counts["undecided"], counts["pairs_asked"]),
+        "labelled_wins": _share(counts["labelled_wins"], counts["mixed_pairs"]),
+        "disagreement": _share(counts["disagreed"], counts["answered_twice"])
+        if measured and both_orders
+        else None,
+        "first_position_wins": _share(counts["first_wins"], counts["choices"])
+        if measured
+        else None,
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _pairs(
@@ -216,7 +266,22 @@ def _request(pair: Pair, template: prompts.Template) -> Request:
     return Request(template.name, messages, pair.query.query_id, pair.query.query, ids)
 
 
-def _count(pair: Pair, choice: int | None, counts: Counter[str]) -> None:
+def _agreed(answers: Sequence[int | None]) -> int | None:
+    """The choice, in terms of the first order, that all answers agree on."""
+    choice, *swapped = answers
+    if choice is None or any(other != 3 - choice for other in swapped):
+        return None
+    return choice
+
+
+def _count(
+    pair: Pair, answers: Sequence[int | None], choice: int | None, counts: Counter[str]
+) -> None:
+    counts["choices"] += sum(answer is not None for answer in answers)
+    counts["first_wins"] += sum(answer == 1 for answer in answers)
+    if len(answers) == 2 and None not in answers:
+        counts["answered_twice"] += 1
+        counts["disagreed"] += choice is None
     if choice is None:
         counts["undecided"] += 1
     elif pair.passage_1.labelled != pair.passage_2.labelled:
@@ -225,15 +290,17 @@ def _count(pair: Pair, choice: int | None, counts: Counter[str]) -> None:
         counts["labelled_wins"] += winner.labelled
 
 
-def _comparison(pair: Pair, choice: int | None) -> dict:
+def _comparison(pair: Pair, answers: Sequence[int | None], choice: int | None) -> dict:
     ids = (pair.passage_1.passage_id, pair.passage_2.passage_id)
     preferred, rejected = {1: ids, 2: ids[::-1], None: (None, None)}[choice]
+    swapped = {"swapped_answer": answers[1]} if len(answers) == 2 else {}
     return {
         "query_id": pair.query.query_id,
         "query": pair.query.query,
         "passage_1": ids[0],
         "passage_2": ids[1],
-        "answer": choice,
+        "answer": answers[0],
+        **swapped,
         "preferred": preferred,
         "rejected": rejected,
     }

@@ -16,6 +16,8 @@ from syntriever import paths
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json
 
+SIDECAR = "prompts.json"
+
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
@@ -30,6 +32,11 @@ class Template:
     def name(self) -> str:
         """The prompt's name, as requests carry it: `cot` for prompts/cot.txt."""
         return self.path.stem
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the text, in hexadecimal, as it stands in prompts.json."""
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
 
 
 def load(name: str, folder: Path = paths.PROMPTS) -> Template:
@@ -85,17 +92,18 @@ def changed_since_recording(
 ) -> Iterator[str]:
     """Yield a warning for each of these prompts whose text is not the one that was answered.
 
-    The SHA-256 of each template stands in prompts.json beside the file of recorded answers; without
-    that file there is nothing to compare with, and no warning.
+    The SHA-256 of each template stands in prompts.json beside the file of recorded answers: under
+    that file's name, else at the top. Without a hash there is nothing to compare with, and no
+    warning.
     """
-    sidecar = Path(recorded).parent / "prompts.json"
+    sidecar = Path(recorded).parent / SIDECAR
     if not sidecar.exists():
         return
     hashes = read_json(sidecar)
+    hashes = hashes.get(Path(recorded).name, hashes)
     for name in names:
         template = load(name, folder)
-        digest = hashlib.sha256(template.text.encode("utf-8")).hexdigest()
-        if name in hashes and hashes[name] != digest:
+        if name in hashes and hashes[name] != template.sha256:
             yield (
                 f"{template.path} has changed since the answers in {recorded} were recorded; "
                 "they still answer the old text."

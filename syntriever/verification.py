@@ -1,12 +1,12 @@
 """Self-verification: the teacher judges its own positives (section 3.1 of the paper)."""
 
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from syntriever import prompts
-from syntriever.teacher.base import Request, Teacher
+from syntriever.conversation import Conversation
+from syntriever.teacher.base import Request
 
 Mode = Literal["relabel", "discard", "skip"]
 
@@ -16,8 +16,27 @@ def prompts_used(mode: Mode) -> list[str]:
     return [] if mode == "skip" else ["relabel"]
 
 
+def requests(records: Iterable[dict], mode: Mode) -> Iterator[Request]:
+    """Yield what is asked: one request a positive.
+
+    Args:
+        records: what `synthesis.synthesize` yields.
+        mode: with `skip` nothing is asked.
+
+    Raises:
+        SyntrieverError: the prompt is missing or malformed.
+    """
+    if mode == "skip":
+        return
+    template = prompts.load("relabel")
+    for record in records:
+        if record["positive"] is not None:
+            messages = prompts.messages(template, query=record["query"], passage=record["positive"])
+            yield Request(template.name, messages, record["query_id"], record["query"])
+
+
 def verify(
-    records: Iterable[dict], teacher: Teacher, mode: Mode, counts: Counter[str]
+    records: Sequence[dict], conversation: Conversation, mode: Mode, counts: Counter[str]
 ) -> Iterator[dict]:
     """Yield query_id, query, cot, positive, hard_negatives, verdict, relabelled for each query.
 
@@ -28,35 +47,30 @@ def verify(
 
     Args:
         records: what `synthesis.synthesize` yields.
-        teacher: whom to ask.
+        conversation: with the teacher; counts the answers that are lacking.
         mode: what becomes of refused positives.
-        counts: filled on the way: verified (verdicts read) = accepted + refused, undecided.
+        counts: filled on the way: verified (verdicts read) = accepted + refused, undecided
+            (positives without a readable verdict, those without any answer among them).
 
     Raises:
-        SyntrieverError: the prompt is missing or malformed, or the teacher cannot go on.
+        SyntrieverError: the prompt is missing or malformed, too many requests were not answered, or
+            the teacher cannot go on.
     """
     counts.update(dict.fromkeys(("verified", "accepted", "refused", "undecided"), 0))
-    if mode == "skip":
-        yield from (_verified(record, record["positive"], None) for record in records)
-        return
-    template = prompts.load("relabel")
-    records, to_ask = itertools.tee(records)
-    answers = teacher.answer(_requests(to_ask, template))
+    verdicts = iter(
+        conversation.verdicts(
+            lambda: requests(records, mode),
+            prompts.read_yes_no,
+            at_most=sum(record["positive"] is not None for record in records),
+        )
+    )
     for record in records:
-        if record["positive"] is None:
-            yield _verified(record, None, None)
+        if mode == "skip" or record["positive"] is None:
+            yield _verified(record, record["positive"], None)
             continue
-        accepted = prompts.read_yes_no(next(answers).text)
+        accepted = next(verdicts)
         _count(accepted, counts)
         yield _verified(record, record["positive"] if accepted else None, accepted, mode)
-    next(answers, None)  # past the last answer, where the teacher says if it answered nothing
-
-
-def _requests(records: Iterable[dict], template: prompts.Template) -> Iterator[Request]:
-    for record in records:
-        if record["positive"] is not None:
-            messages = prompts.messages(template, query=record["query"], passage=record["positive"])
-            yield Request(template.name, messages, record["query_id"], record["query"])
 
 
 def _count(accepted: bool | None, counts: Counter[str]) -> None:

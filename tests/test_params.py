@@ -41,6 +41,18 @@ def line_of(text, start):
         ("  precision: float32", "  precision: bf16", ["compute", "native"]),
         ("seed: 0", "seed: -1", ["seed", "greater"]),
         ("seed: 0", "seed: null", ["seed", "integer"]),
+        ("  backend: recorded", "  backend: gpt", ["teacher.backend", "'recorded' or 'openai'"]),
+        ("  base_url: null", "  base_url: localhost", ["teacher.base_url", "found 'localhost'"]),
+        ("  max_failed_share: 0.05", "  max_failed_share: 5", ["teacher.max_failed_share"]),
+        ("  reasks: 1", "  reasks: -1", ["teacher.reasks", "greater than or equal to 0"]),
+        ("    cot: {temperature: 0.7", "    cot: {temprature: 0.7",
+         ["teacher.sampling.cot.temprature", "did you mean teacher.sampling.cot.temperature"]),
+        ("max_tokens: 32}", "max_tokens: 0}", ["teacher.sampling.relabel.max_tokens", "found 0"]),
+        ("  both_orders: false", "  both_orders: 0", ["mine_pairs.both_orders", "boolean"]),
+        ("    mode: live", "    mode: bulk", ["runtime.teacher.mode", "'live' or 'batch'"]),
+        ("    price_input: null", "    price_input: -1", ["runtime.teacher.price_input"]),
+        ("    budget_usd: null", "    budgt_usd: 5",
+         ["runtime.teacher.budgt_usd", "did you mean runtime.teacher.budget_usd"]),
         ("    labelled: 0.6\n    positive: 0.2\n    cot: 0.2", 
          "    labelled: 0\n    positive: 0\n    cot: 0", ["loss.weights", "above 0"]),
     ],
@@ -105,6 +117,17 @@ def test_missing_file(tmp_path):
     """A stage started elsewhere says where to start it."""
     with pytest.raises(SyntrieverError, match="root"):
         params.load_all(tmp_path / "params.yaml")
+
+
+def test_a_stage_sees_the_sampling_of_its_own_prompts(tmp_path):
+    """A change of one prompt's sampling reruns only the stage that asks it."""
+    text = changed("relabel: {temperature: 0.0, max", "relabel: {temperature: null, max")
+    teacher = load(tmp_path, text, params.VerifyView).teacher
+    assert [name for name, _ in teacher.sampling] == ["relabel"]
+    assert teacher.sampling.relabel.temperature is None
+    written = load(tmp_path, text, params.SynthesizeView).teacher
+    assert [name for name, _ in written.sampling] == ["cot", "positive", "negative"]
+    assert not hasattr(written, "reasks")
 
 
 def test_views_hide_the_rest(tmp_path):

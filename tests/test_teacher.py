@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from syntriever.errors import SyntrieverError
-from syntriever.teacher import Answer, Request, open_teacher
+from syntriever.teacher import Answer, Request, Usage
+from syntriever.teacher.base import check_failed_share
 from syntriever.teacher.recorded import NOT_RECORDED, OTHER_QUERY, RecordedTeacher
 
 ROOT = Path(__file__).parents[1]
@@ -130,6 +131,11 @@ def test_no_requests_are_no_error(write):
         ({"preference_order": "a"}, "preference_order"),
         ({"preference_order": ["a", "b", "a"]}, "preference_order"),
         ({"preference_order": ["a", 2]}, "preference_order"),
+        ({"comparisons": [["a", "b", 3]]}, "comparisons"),
+        ({"comparisons": [["a", "b", True]]}, "comparisons"),
+        ({"comparisons": [["a", "b"]]}, "comparisons"),
+        ({"comparisons": [["a", 2, 1]]}, "comparisons"),
+        ({"comparisons": [["a", "b", 1], ["a", "b", 2]]}, "comparisons"),
     ],
 )
 def test_a_malformed_record_names_file_line_and_field(write, fault, field):
@@ -161,12 +167,43 @@ def test_a_missing_or_empty_file_is_an_error(write, tmp_path):
         RecordedTeacher(write())
 
 
-def test_open_teacher_knows_the_recorded_backend(write):
-    """`recorded` opens the file; another backend is refused by name."""
-    path = write(RECORD)
-    assert ask(open_teacher("recorded", path), "relabel").text == "No"
-    with pytest.raises(SyntrieverError, match="'telepathy' is none"):
-        open_teacher("telepathy", path)
+def test_comparisons_are_answered_as_they_were_asked(write):
+    """A pair that was asked has its own answer, in either order, before any preference order."""
+    comparisons = [["b", "a", 1], ["a", "c", None], ["c", "b", 2], ["b", "c", 2], ["a", "x", 2]]
+    teacher = RecordedTeacher(write(RECORD | {"comparisons": comparisons}))
+    said = {
+        ("b", "a"): "Passage #1",
+        ("a", "b"): "Passage #2",  # the order of the list says otherwise
+        ("a", "c"): None,  # asked without a clear answer: not settled by the order
+        ("c", "a"): None,
+        ("c", "b"): "Passage #2",
+        ("b", "c"): "Passage #2",  # asked in both orders, with answers that contradict each other
+        ("x", "a"): "Passage #1",
+    }
+    for pair, text in said.items():
+        assert ask(teacher, "compare", *pair).text == text, pair
+    assert ask(RecordedTeacher(write(RECORD)), "compare", "a", "b").text == "Passage #1"
+
+
+def test_recorded_answers_are_counted_without_tokens(write):
+    """Usage counts the answers that there were; nobody knows their tokens, so they are not 0."""
+    teacher = RecordedTeacher(write(RECORD))
+    requests = [Request(one, (), "q1", RECORD["query"]) for one in ("cot", "other", "relabel")]
+    list(teacher.answer(requests))
+    assert teacher.usage == Usage(2, None, None)
+    teacher.close()
+
+
+@pytest.mark.parametrize("sizes", [(0, 0, 0.0), (0, 10, 0.0), (5, 100, 0.05), (3, 3, 1.0)])
+def test_an_allowed_share_of_failures_passes(sizes):
+    """As many failures as allowed stop nothing, nor does asking nothing."""
+    check_failed_share(*sizes)
+
+
+def test_a_larger_share_of_failures_is_refused():
+    """More failures than allowed are said with their number, their reasons and the param."""
+    with pytest.raises(SyntrieverError, match=r"6 of 100 .*6\.0%; cut off: 6.*allows 5\.0%"):
+        check_failed_share(6, 100, 0.05, {"refusal": 0, "cut off": 6})
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,36 @@
 """The teacher: a black-box LLM, known by its text answers alone. Knows nothing of retrieval."""
 
-from pathlib import Path
+from typing import Literal
 
-from syntriever.errors import SyntrieverError
-from syntriever.teacher.base import Answer, Request, Teacher
+from syntriever.teacher.base import Answer, Request, Teacher, Usage
 from syntriever.teacher.recorded import RecordedTeacher
+from syntriever.teacher.settings import Limits, LiveSettings
 
-__all__ = ["Answer", "RecordedTeacher", "Request", "Teacher", "open_teacher"]
+__all__ = ["Answer", "RecordedTeacher", "Request", "Teacher", "Usage", "open_live"]
 
 
-def open_teacher(backend: str, recorded: Path) -> Teacher:
-    """Return the teacher that `teacher.backend` names.
+def open_live(
+    settings: LiveSettings, limits: Limits, mode: Literal["live", "batch"], api_key: str | None
+) -> Teacher:
+    """Return a teacher that asks a server and keeps every answer in the journal.
 
     Args:
-        backend: `recorded`.
-        recorded: the file of recorded answers.
+        settings: what determines its answers.
+        limits: pace, patience and money.
+        mode: `live` asks at once, `batch` through the Batch API.
+        api_key: None where there is none; needed once something is asked that OpenAI must answer.
 
     Raises:
-        SyntrieverError: there is no such backend, or its file cannot be read.
+        SyntrieverError: the journal cannot be opened, or `settings` name no server.
     """
-    if backend == "recorded":
-        return RecordedTeacher(Path(recorded))
-    raise SyntrieverError(f"teacher.backend: {backend!r} is none. There is: recorded.")
+    # Late: the client takes a second to import, and recorded answers need none of it.
+    from syntriever.teacher import journal
+
+    path = journal.default_path()
+    if mode == "batch":
+        from syntriever.teacher.batch import BatchTeacher
+
+        return BatchTeacher(settings, limits, path, api_key)
+    from syntriever.teacher.live import LiveTeacher
+
+    return LiveTeacher(settings, limits, path, api_key)

@@ -11,13 +11,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_numbered
-from syntriever.teacher.base import Answer, Request
+from syntriever.teacher import base
+from syntriever.teacher.base import Answer, Request, Usage
 
 # Which field of a record answers which prompt.
 TEXT_FIELDS = {"cot": "cot", "positive": "positive", "negative": "hard_negative"}
 
-NOT_RECORDED = Answer(None, "not recorded")
-OTHER_QUERY = Answer(None, "query text differs")
+NOT_RECORDED = Answer(None, base.NOT_RECORDED)
+OTHER_QUERY = Answer(None, base.OTHER_QUERY)
+
+CHOICES = {1: "Passage #1", 2: "Passage #2"}
 
 
 def _each_once(ids: list[str]) -> list[str]:
@@ -25,6 +28,16 @@ def _each_once(ids: list[str]) -> list[str]:
     if doubled:
         raise ValueError(f"holds {', '.join(doubled)} more than once")
     return ids
+
+
+def _each_pair_once(comparisons: list[tuple]) -> list[tuple]:
+    _each_once([f"[{one}, {two}]" for one, two, _ in comparisons])
+    return comparisons
+
+
+# Passages in the order shown, and which one was chosen; null: the answer named neither.
+Choice = Annotated[int, Field(strict=True, ge=1, le=2)]
+Comparison = Annotated[tuple[str, str, Choice | None], Field(strict=False)]
 
 
 class Record(BaseModel):
@@ -39,6 +52,7 @@ class Record(BaseModel):
     hard_negative: str | None = None
     verdict: Literal["yes", "no"] | None = None
     preference_order: Annotated[list[str], AfterValidator(_each_once)] | None = None
+    comparisons: Annotated[list[Comparison], AfterValidator(_each_pair_once)] | None = None
 
     def answer(self, request: Request) -> Answer:
         """Answer one request about this query."""
@@ -54,10 +68,17 @@ class Record(BaseModel):
         return NOT_RECORDED if text is None else Answer(text)
 
     def _compare(self, passage_1: str, passage_2: str) -> str | None:
+        """As asked, else as asked in the other order, else by the preference order."""
+        asked = {(one, two): choice for one, two, choice in self.comparisons or []}
+        if (passage_1, passage_2) in asked:
+            return CHOICES.get(asked[passage_1, passage_2])
+        if (passage_2, passage_1) in asked:
+            choice = asked[passage_2, passage_1]
+            return choice and CHOICES[3 - choice]
         order = self.preference_order or []
         if passage_1 not in order or passage_2 not in order:
             return None
-        return "Passage #1" if order.index(passage_1) < order.index(passage_2) else "Passage #2"
+        return CHOICES[1 if order.index(passage_1) < order.index(passage_2) else 2]
 
 
 class RecordedTeacher:
@@ -71,6 +92,15 @@ class RecordedTeacher:
         """
         self._path = Path(path)
         self._records = _read(self._path)
+        self._calls = 0
+
+    @property
+    def usage(self) -> Usage:
+        """How many answers there were; nobody counted their tokens."""
+        return Usage(self._calls, None, None)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Yield the recorded answer to each request; see `Teacher.answer`.
@@ -83,6 +113,7 @@ class RecordedTeacher:
         for request in requests:
             record = self._records.get(request.query_id)
             answer = NOT_RECORDED if record is None else record.answer(request)
+            self._calls += answer.text is not None
             answered = answered or answer.text is not None
             if not answered:
                 asked[request.query_id] = record is not None and answer != OTHER_QUERY

@@ -1,0 +1,125 @@
+"""Look after the journal, which holds every answer that a live teacher was paid for."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import stages
+from syntriever import files
+from syntriever.errors import SyntrieverError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+JournalPath = Annotated[
+    Path | None,
+    typer.Option("--path", help="The journal; by default .journal/teacher.sqlite beside .dvc."),
+]
+
+
+@app.callback()
+def journal() -> None:
+    """Look after the journal, which holds every answer that a live teacher was paid for."""
+
+
+@app.command("list")
+def list_answers(path: JournalPath = None) -> None:
+    """Print how many answers there are of each model and prompt, and what was spent.
+
+    Example: python -m stages.journal list
+    """
+    with _opened(path) as opened:
+        total, batches = opened.total(), opened.open_batches()
+        rows = [("model", "prompt", "outcome", "answers", "prompt tokens", "completion tokens")]
+        rows += [tuple(map(str, row)) for row in opened.summary()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=False)]
+        cells += [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        typer.echo("  ".join(cells))
+    typer.echo(
+        f"asked in all: {total.asked}, {total.prompt_tokens} prompt and {total.completion_tokens} "
+        f"completion tokens, ${total.usd:.4f}"
+    )
+    if total.lost:
+        typer.echo(f"sent, no answer kept: {total.lost}, which cost ${total.lost_usd:.4f} at most")
+    for batch in batches:
+        typer.echo(f"open batch: {batch.batch_id or 'not created yet'}, {batch.status}")
+
+
+@app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="The JSON Lines file to write.")],
+    model: Annotated[str | None, typer.Option(help="Only answers of this model.")] = None,
+    path: JournalPath = None,
+) -> None:
+    """Write the answers to FILE, one JSON object a line, with the requests as they were sent.
+
+    Example: python -m stages.journal export answers.jsonl
+    """
+    from syntriever.teacher import transfer
+
+    with _opened(path) as opened:
+        files.write_jsonl(file, transfer.records(opened, model))
+    typer.echo(f"{file} written")
+
+
+@app.command("import")
+def import_answers(
+    file: Annotated[Path, typer.Argument(help="A file that `export` wrote.")],
+    path: JournalPath = None,
+) -> None:
+    """Add the answers of FILE to the journal; those that it holds already stay as they are.
+
+    Example: python -m stages.journal import answers.jsonl
+    """
+    from syntriever.teacher import transfer
+
+    with _opened(path, make=True) as opened:
+        count, new = transfer.load(opened, file)
+    typer.echo(f"{count} answers read, {new} of them new")
+
+
+@app.command("check")
+def check(path: JournalPath = None) -> None:
+    """Check the journal's file, and that each answer belongs to its request.
+
+    Example: python -m stages.journal check
+    """
+    from syntriever.teacher import transfer
+
+    with _opened(path) as opened:
+        faults = transfer.faults(opened)
+        count = sum(row[3] for row in opened.summary()) if not faults else 0
+    if faults:
+        raise SyntrieverError(
+            "\n".join(
+                [
+                    *faults[:20],
+                    f"{len(faults)} faults. Export what can be read, move the "
+                    "journal away and import the export.",
+                ]
+            )
+        )
+    typer.echo(f"{count} answers, all sound")
+
+
+@contextmanager
+def _opened(path: Path | None, make: bool = False):
+    from syntriever.teacher.journal import Journal, default_path
+
+    chosen = path or default_path()
+    if not make and not chosen.exists():
+        raise SyntrieverError(f"there is no journal at {chosen}: no live teacher was asked yet.")
+    with Journal(chosen) as opened:
+        yield opened
+
+
+if __name__ == "__main__":
+    stages.run(app)

@@ -1,0 +1,84 @@
+"""The journal's answers as JSON Lines, out and in, and whether each is what its key says."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from syntriever.errors import SyntrieverError
+from syntriever.files import read_numbered
+from syntriever.teacher.journal import Entry, Journal
+from syntriever.teacher.keys import hash_of
+
+AT_ONCE = 500  # entries in one transaction
+
+_ENTRY = TypeAdapter(Entry)
+
+
+def records(journal: Journal, model: str | None = None) -> Iterator[dict]:
+    """Yield the answers as JSON objects, those of one model if it is named."""
+    for entry in journal.entries():
+        if model in (None, entry.model):
+            yield asdict(entry)
+
+
+def load(journal: Journal, path: Path) -> tuple[int, int]:
+    """Add the answers of an exported file; return how many it holds, and how many were new.
+
+    The file is checked whole before the first is added. An answer that is here already stays.
+
+    Raises:
+        SyntrieverError: a line is no answer, or its key is not that of its request.
+    """
+    count = sum(1 for _ in _read(path))
+    entries, new = _read(path), 0
+    while group := list(islice(entries, AT_ONCE)):
+        new += journal.add(group)
+    return count, new
+
+
+def faults(journal: Journal) -> list[str]:
+    """Return what is wrong with the journal, a sentence each; nothing if it is sound."""
+    found = [f"SQLite: {line}" for line in journal.faults()]
+    if not found:
+        found = [f"answer {e.key[:12]}: {FORGED}" for e in journal.entries() if not fits(e)]
+    return found
+
+
+FORGED = "its key is not that of its request"
+
+
+def fits(entry: Entry) -> bool:
+    """Tell whether the key is that of the request; true where too little is known to say."""
+    if entry.base_url is None or entry.sample is None:
+        return True
+    request = entry.request
+    return entry.key == hash_of(
+        entry.base_url,
+        entry.model,
+        request.get("messages", ()),
+        request.get("temperature"),
+        request.get("seed"),
+        entry.sample,
+    )
+
+
+def _read(path: Path) -> Iterator[Entry]:
+    for number, line in read_numbered(path):
+        try:
+            entry = _ENTRY.validate_json(json.dumps(line), strict=True)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(str(part) for part in fault["loc"])
+            raise SyntrieverError(
+                f"{path}, line {number}: {field}: {fault['msg']}. A line is expected as "
+                "`python -m stages.journal export` writes it."
+            ) from None
+        if not fits(entry):
+            raise SyntrieverError(
+                f"{path}, line {number}: {FORGED}: the line was changed. Export the file again."
+            )
+        yield entry
