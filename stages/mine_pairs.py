@@ -24,6 +24,7 @@ def mine_pairs() -> None:
     from syntriever import preferences, prompts
     from syntriever.collection import Corpus, read_qrels, read_queries
     from syntriever.teacher import open_teacher
+    from syntriever.vectors import read_vectors
 
     recorded = Path(settings.teacher.recorded)
     for warning in prompts.changed_since_recording(recorded, ["compare"]):
@@ -35,8 +36,8 @@ def mine_pairs() -> None:
 
     folder, top_k = paths.embeddings("stage1"), settings.mine_pairs.top_k
     rows = preferences.retrieve(
-        preferences.load_vectors(folder / "train.npy", len(queries), paths.queries("train")),
-        preferences.load_vectors(folder / "corpus.npy", len(corpus), paths.CORPUS),
+        read_vectors(folder / "train.npy", len(queries)),
+        read_vectors(folder / "corpus.npy", len(corpus)),
         top_k,
     )
     sampling = preferences.Sampling(top_k, settings.mine_pairs.pairs, settings.seed)

@@ -15,10 +15,10 @@ import pytrec_eval
 
 from syntriever import params, paths
 from syntriever.collection import Corpus, read_qrels, read_queries
-from syntriever.embedding import read_vectors
 from syntriever.errors import SyntrieverError
 from syntriever.files import replacing, write_json
 from syntriever.search import BM25, strictly_falling, top_k
+from syntriever.vectors import read_vectors
 
 SYSTEMS = ("bm25", "untrained", "stage1", "stage2")
 DEPTH = 100
@@ -102,8 +102,9 @@ def _run(system: str, split: Split, corpus: Corpus, bm25: BM25, settings: params
         scores, rows = bm25.top_k(split.texts, depth)
     else:
         folder = paths.embeddings(system)
-        vectors = read_vectors(folder / f"{split.name}.npy")
-        scores, rows = top_k(vectors, read_vectors(folder / "corpus.npy"), depth)
+        queries = read_vectors(folder / f"{split.name}.npy", len(split.query_ids))
+        passages = read_vectors(folder / "corpus.npy", len(corpus))
+        scores, rows = top_k(queries, passages, depth)
     found = scores > 0 if system == "bm25" else np.ones_like(scores, bool)
     return to_run(split.query_ids, corpus, strictly_falling(scores), rows, found, settings)
 

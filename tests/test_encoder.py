@@ -11,9 +11,9 @@ from project import inside, run_stage, set_params
 from sentence_transformers import SentenceTransformer
 
 from syntriever import encoder, params, paths
-from syntriever.embedding import read_vectors
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl
+from syntriever.vectors import read_vectors
 
 TEXTS = ["one", "two words", "a rather longer text with many words in it", "two  words"]
 
@@ -99,7 +99,7 @@ def test_vectors_that_are_not_finite_are_refused(project):
         with pytest.raises(SyntrieverError, match=r"corpus\.npy.*not finite"):
             run_stage(stage)
     with pytest.raises(SyntrieverError, match="does not exist"):
-        read_vectors(file.with_name("none.npy"))
+        read_vectors(file.with_name("none.npy"), 3)
 
 
 def test_weights_are_checked(project):
