@@ -120,7 +120,7 @@ class Alignment:
         size = self._settings.train_stage2.chunk_size
         queries = encoder.forward(model, batch.queries, "query", size)
         passages = encoder.forward(model, batch.passages, "document", size)
-        scores = queries @ passages.T / self._settings.loss.tau
+        scores = encoder.scores(queries, passages, self._settings.loss.tau)
         values = align_loss(scores, batch, self._settings.loss.align)
         ordered = _ordered(scores.detach(), batch)
         return values.mean(), {"ordered": float(ordered), "masked": float(batch.masked)}

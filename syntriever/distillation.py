@@ -109,7 +109,7 @@ class Distillation:
         size = self._settings.train_stage1.chunk_size
         queries = encoder.forward(model, batch.queries, "query", size)
         passages = encoder.forward(model, batch.passages, "document", size)
-        scores = queries @ passages.T / self._settings.loss.tau
+        scores = encoder.scores(queries, passages, self._settings.loss.tau)
         batch = on_device(batch, scores.device)
         values, counted = distill_loss(scores, batch, self._settings.loss)
         return losses.mean_counted(values, counted), _extras(scores.detach(), batch)
