@@ -17,7 +17,8 @@ def embed(
     """Encode the corpus and all queries with one system's encoder.
 
     Reads models/SYSTEM and data/prepared; writes data/embeddings/SYSTEM: corpus.npy, train.npy,
-    dev.npy and test.npy, float32 unit vectors in the order of the prepared files.
+    dev.npy and test.npy, float32 unit vectors in the order of the prepared files. An interrupted
+    run starts over.
 
     Example: python -m stages.embed untrained
     """

@@ -32,6 +32,7 @@ def mine_pairs(
     from syntriever import conversation, preferences
     from syntriever.collection import Corpus, read_qrels, read_queries
     from syntriever.estimate import report
+    from syntriever.vectors import read_vectors
 
     mining, reasks = settings.mine_pairs, settings.teacher.reasks
     corpus = Corpus.open(paths.CORPUS)
@@ -39,8 +40,8 @@ def mine_pairs(
     qrels = read_qrels(paths.qrels("train")) if settings.collection.use_labels else None
     folder = paths.embeddings("stage1")
     rows = preferences.retrieve(
-        preferences.load_vectors(folder / "train.npy", len(queries), paths.queries("train")),
-        preferences.load_vectors(folder / "corpus.npy", len(corpus), paths.CORPUS),
+        read_vectors(folder / "train.npy", len(queries)),
+        read_vectors(folder / "corpus.npy", len(corpus)),
         mining.top_k,
     )
     sampling = preferences.Sampling(mining.top_k, mining.pairs, settings.seed, mining.both_orders)

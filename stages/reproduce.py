@@ -12,7 +12,7 @@ from syntriever.errors import SyntrieverError
 @stages.command
 def reproduce(
     record: Annotated[
-        bool, typer.Option("--record", help="Note this CPU's type as the one that made the lock.")
+        bool, typer.Option("--record", help="Note this CPU's type; put the tables into README.md.")
     ] = False,
 ) -> None:
     """Print the results beside the committed ones and say whether they are reproduced.
@@ -26,12 +26,13 @@ def reproduce(
 
     from syntriever import reproduction, results
 
-    for split in splits:
-        typer.echo(results.render(split))
+    tables = [results.render(split) for split in splits]
+    typer.echo("\n".join(tables))
     for split in splits:
         typer.echo("\n".join(reproduction.lines(split)) + "\n")
     if record:
         reproduction.record_cpu()
+        reproduction.fill_readme(tables)
         typer.echo(f"{reproduction.CPU_RECORD}: {reproduction.cpu_type()}")
         return
     verdict = reproduction.judge()

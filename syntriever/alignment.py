@@ -15,8 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from syntriever import encoder, losses, params, paths
-from syntriever.collection import Corpus
-from syntriever.distillation import key_of, read_labels
+from syntriever.collection import Corpus, text_key
+from syntriever.distillation import read_labels
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl
 
@@ -104,15 +104,15 @@ class Alignment:
         column: dict[int, int] = {}
         passages = list(dict.fromkeys(p for row in picked for p in row.passages))
         for passage, text in zip(passages, self._corpus.texts(passages), strict=True):
-            if key_of(text) not in by_key:
-                by_key[key_of(text)] = len(texts)
+            if text_key(text) not in by_key:
+                by_key[text_key(text)] = len(texts)
                 texts.append(text)
-            column[passage] = by_key[key_of(text)]
+            column[passage] = by_key[text_key(text)]
         return texts, column
 
     def _labelled(self, row: Row, texts: list[str]) -> Tensor:
-        labelled = {key_of(t) for t in self._corpus.texts(self._labels.get(row.query_id, []))}
-        return torch.tensor([key_of(text) in labelled for text in texts])
+        labelled = {text_key(t) for t in self._corpus.texts(self._labels.get(row.query_id, []))}
+        return torch.tensor([text_key(text) in labelled for text in texts])
 
     def loss(self, model: SentenceTransformer, rows: Sequence[int]) -> tuple[Tensor, dict]:
         """Return the mean loss over the pairs, and the share of them that is ordered rightly."""
@@ -120,7 +120,7 @@ class Alignment:
         size = self._settings.train_stage2.chunk_size
         queries = encoder.forward(model, batch.queries, "query", size)
         passages = encoder.forward(model, batch.passages, "document", size)
-        scores = queries @ passages.T / self._settings.loss.tau
+        scores = encoder.scores(queries, passages, self._settings.loss.tau)
         values = align_loss(scores, batch, self._settings.loss.align)
         ordered = _ordered(scores.detach(), batch)
         return values.mean(), {"ordered": float(ordered), "masked": float(batch.masked)}

@@ -64,6 +64,11 @@ def passage_text(title: str, text: str) -> str:
     return f"{title} {text}".strip()
 
 
+def text_key(text: str) -> str:
+    """Return what makes two texts one: all but white space."""
+    return " ".join(text.split())
+
+
 class Corpus:
     """The passages, memory-mapped. A passage's row is its place in the file, from 0."""
 

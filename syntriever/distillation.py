@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from syntriever import encoder, losses, params, paths
-from syntriever.collection import Corpus, read_qrels, read_queries
+from syntriever.collection import Corpus, read_qrels, read_queries, text_key
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl
 
@@ -40,11 +40,6 @@ class Batch:
     cot: Tensor
     masked: Tensor
     """The query's other labelled passages, where they stand in the batch for another query."""
-
-
-def key_of(text: str) -> str:
-    """What makes two texts one: all but white space."""
-    return " ".join(text.split())
 
 
 class Distillation:
@@ -114,7 +109,7 @@ class Distillation:
         size = self._settings.train_stage1.chunk_size
         queries = encoder.forward(model, batch.queries, "query", size)
         passages = encoder.forward(model, batch.passages, "document", size)
-        scores = queries @ passages.T / self._settings.loss.tau
+        scores = encoder.scores(queries, passages, self._settings.loss.tau)
         batch = on_device(batch, scores.device)
         values, counted = distill_loss(scores, batch, self._settings.loss)
         return losses.mean_counted(values, counted), _extras(scores.detach(), batch)
@@ -180,15 +175,15 @@ class _Columns:
         """Put a text in the batch as `role` of a query."""
         if text is None:
             return
-        if key_of(text) not in self._column:
-            self._column[key_of(text)] = len(self.texts)
+        if text_key(text) not in self._column:
+            self._column[text_key(text)] = len(self.texts)
             self.texts.append(text)
         self.mark(query, role, text)
 
     def mark(self, query: int, role: str, text: str) -> None:
         """Mark a text as `role` of a query where the batch has it."""
-        if key_of(text) in self._column:
-            self._marks.setdefault(role, []).append((query, self._column[key_of(text)]))
+        if text_key(text) in self._column:
+            self._marks.setdefault(role, []).append((query, self._column[text_key(text)]))
 
     def mask(self, role: str) -> Tensor:
         mask = torch.zeros(self._queries, len(self.texts), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""All vectors of one encoder: written once, memory-mapped by every later stage."""
+"""All vectors of one encoder, written once; `syntriever.vectors` reads them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 from syntriever import encoder, params, paths
 from syntriever.collection import Corpus, read_queries
-from syntriever.errors import SyntrieverError
-from syntriever.files import missing, replacing
+from syntriever.files import replacing
 
 # Texts read and sorted by length at once.
 BATCH = 2048
@@ -33,22 +32,6 @@ def embed_all(model: SentenceTransformer, settings: params.EmbedView, folder: Pa
             texts = [query.query for query in read_queries(paths.queries(split))]
             batches = (texts[i : i + BATCH] for i in range(0, len(texts), BATCH))
             _write(temporary / f"{split}.npy", model, batches, len(texts), "query", settings)
-
-
-def read_vectors(file: Path) -> np.ndarray:
-    """Open one file of vectors as a memory map, (texts, dimensions) float32.
-
-    Raises:
-        SyntrieverError: it is missing or holds values that are not finite.
-    """
-    try:
-        vectors = np.load(file, mmap_mode="r")
-    except FileNotFoundError:
-        raise missing(file) from None
-    for start in range(0, len(vectors), 65_536):
-        if not np.isfinite(vectors[start : start + 65_536]).all():
-            raise SyntrieverError(f"{file} holds values that are not finite; run `embed` again.")
-    return vectors
 
 
 def _write(

@@ -15,10 +15,10 @@ import pytrec_eval
 
 from syntriever import params, paths
 from syntriever.collection import Corpus, read_qrels, read_queries
-from syntriever.embedding import read_vectors
 from syntriever.errors import SyntrieverError
 from syntriever.files import replacing, write_json
 from syntriever.search import BM25, strictly_falling, top_k
+from syntriever.vectors import read_vectors
 
 SYSTEMS = ("bm25", "untrained", "stage1", "stage2")
 DEPTH = 100
@@ -76,7 +76,6 @@ def read_split(name: str) -> Split:
 def evaluate(settings: params.EvaluateView) -> None:
     """Score every system on every split of `evaluate.splits` and write all that stages declare."""
     corpus = Corpus.open(paths.CORPUS)
-    bm25 = BM25(corpus.batches(4096), settings.evaluate.bm25_k1, settings.evaluate.bm25_b)
     with (
         replacing(paths.EVALUATION) as details,
         replacing(paths.METRICS / "evaluate") as metrics,
@@ -86,9 +85,7 @@ def evaluate(settings: params.EvaluateView) -> None:
             folder.mkdir()
         for name in settings.evaluate.splits:
             split = read_split(name)
-            runs = {
-                system: _run(system, split, corpus, bm25, settings.evaluate) for system in SYSTEMS
-            }
+            runs = {system: search(system, split, corpus, settings.evaluate) for system in SYSTEMS}
             scores = {system: score(run, split) for system, run in runs.items()}
             _write_details(details / name, runs, scores, split, settings.evaluate)
             for system, table in scores.items():
@@ -96,14 +93,18 @@ def evaluate(settings: params.EvaluateView) -> None:
             write_json(plots / f"ndcg_{name}.json", _curve(scores))
 
 
-def _run(system: str, split: Split, corpus: Corpus, bm25: BM25, settings: params.Evaluate) -> Run:
+def search(system: str, split: Split, corpus: Corpus, settings: params.Evaluate) -> Run:
+    """Return one system's ranking of every query of a split."""
     depth = DEPTH + 1 if settings.ignore_identical_ids else DEPTH
     if system == "bm25":
-        scores, rows = bm25.top_k(split.texts, depth)
+        index = BM25(corpus.batches(4096), settings.bm25_k1, settings.bm25_b)
+        scores, rows = index.top_k(split.texts, depth)
     else:
         folder = paths.embeddings(system)
-        vectors = read_vectors(folder / f"{split.name}.npy")
-        scores, rows = top_k(vectors, read_vectors(folder / "corpus.npy"), depth)
+        queries = read_vectors(folder / f"{split.name}.npy", len(split.query_ids))
+        passages = read_vectors(folder / "corpus.npy", len(corpus))
+        scores, rows = top_k(queries, passages, depth)
+    # BM25 finds nothing where no word is shared.
     found = scores > 0 if system == "bm25" else np.ones_like(scores, bool)
     return to_run(split.query_ids, corpus, strictly_falling(scores), rows, found, settings)
 

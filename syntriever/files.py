@@ -75,11 +75,9 @@ def read_numbered(path: Path) -> Iterator[tuple[int, dict]]:
     Raises:
         SyntrieverError: the file is missing, or a line is not UTF-8 or not a JSON object.
     """
-    try:
-        file = Path(path).open("rb")
-    except FileNotFoundError:
-        raise missing(path) from None
-    with file:
+    if not Path(path).is_file():
+        raise missing(path)
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, start=1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")

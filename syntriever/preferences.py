@@ -1,16 +1,15 @@
-"""Stage 2's data: pairs of retrieved passages, and which one the teacher prefers (section 3.2)."""
+"""Stage 2's data: pairs of retrieved passages, and which one the teacher prefers."""
 
 import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from syntriever import prompts, search
-from syntriever.collection import Corpus, Query
+from syntriever.collection import Corpus, Query, text_key
 from syntriever.conversation import Conversation
 from syntriever.errors import SyntrieverError
 from syntriever.teacher.base import Request
@@ -55,31 +54,6 @@ class Pair:
     def swapped(self) -> "Pair":
         """The same two in the other order."""
         return Pair(self.query, self.passage_2, self.passage_1)
-
-
-def load_vectors(path: Path, rows: int, of: Path) -> np.ndarray:
-    """Map an embedding file into memory, (rows, dimensions) float32.
-
-    Args:
-        path: a .npy file of the stage `embed`.
-        rows: how many vectors it must hold, one for each record of the file `of`.
-        of: for the error message.
-
-    Raises:
-        SyntrieverError: the file is missing, is no .npy file, or has another number of rows.
-    """
-    mend = "Run `dvc repro`, which makes it again."
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise SyntrieverError(f"{path} does not exist. {mend}") from None
-    except (ValueError, EOFError) as error:
-        raise SyntrieverError(f"{path} holds no embeddings ({error}). {mend}") from None
-    if vectors.ndim != 2 or len(vectors) != rows:
-        raise SyntrieverError(
-            f"{path} has shape {vectors.shape}, but {of} holds {rows} records. {mend}"
-        )
-    return vectors
 
 
 def retrieve(queries: np.ndarray, corpus: np.ndarray, top_k: int) -> np.ndarray:
@@ -219,7 +193,7 @@ def _pairs(
     for query, best in zip(queries, rows, strict=True):
         relevant = _relevant(qrels.get(query.query_id, {}))
         own = [labelled_rows[one] for one in relevant if one in labelled_rows]
-        labelled = {_squeezed(text) for text in corpus.texts(own)}
+        labelled = {text_key(text) for text in corpus.texts(own)}
         passages = _distinct(best, corpus, labelled)[: sampling.top_k]
         ranks = sample_pairs(len(passages), sampling.pairs, sampling.seed, query.query_id)
         counts["queries"] += 1
@@ -240,7 +214,7 @@ def _distinct(rows: np.ndarray, corpus: Corpus, labelled: set[str]) -> list[Pass
     """
     passages: dict[str, Passage] = {}
     for passage_id, text in zip(corpus.ids(rows), corpus.texts(rows), strict=True):
-        key = _squeezed(text)
+        key = text_key(text)
         if key and key not in passages:
             passages[key] = Passage(passage_id, text, key in labelled)
     return list(passages.values())
@@ -309,7 +283,3 @@ def _comparison(pair: Pair, answers: Sequence[int | None], choice: int | None) -
 def _hash(*parts: object) -> bytes:
     """A hash that is the same on every machine and in every run, unlike Python's own."""
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).digest()
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())

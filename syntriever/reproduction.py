@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from syntriever import paths
 from syntriever.errors import SyntrieverError
 from syntriever.evaluation import SYSTEMS
-from syntriever.files import read_json, write_json
+from syntriever.files import read_json, replacing, write_json
 
 # How far any metric of metrics/evaluate may lie from the committed one on another CPU type;
 # docs/reproducibility.md says between which types it was measured.
@@ -43,6 +44,20 @@ def cpu_type() -> str:
 def record_cpu() -> None:
     """Note the CPU type on which dvc.lock and metrics/ were made."""
     write_json(CPU_RECORD, {"cpu": cpu_type()})
+
+
+def fill_readme(tables: list[str], readme: Path = Path("README.md")) -> None:
+    """Put the result tables between README's two marks, so that no figure is typed by hand.
+
+    Raises:
+        SyntrieverError: the marks are missing.
+    """
+    parts = re.split(r"(<!-- results:.*? -->\n)", readme.read_text("utf-8"))
+    if len(parts) != 5:
+        raise SyntrieverError(f"{readme} lacks its marks <!-- results:begin … --> and :end.")
+    parts[2] = "```\n" + "\n".join(tables).rstrip() + "\n```\n"
+    with replacing(readme) as temporary:
+        temporary.write_text("".join(parts), "utf-8")
 
 
 def lines(split: str) -> list[str]:

@@ -8,7 +8,7 @@ from syntriever import paths
 from syntriever.evaluation import SYSTEMS
 from syntriever.files import read_json
 
-_NAMES = {
+NAMES = {
     "bm25": "BM25",
     "untrained": "untrained encoder",
     "stage1": "+ distillation (stage 1)",
@@ -33,7 +33,7 @@ def render(split: str) -> str:
     """Return one split's results as text: the main measures and what each step gained."""
     measures = table(split)
     significance = read_json(paths.EVALUATION / split / "significance.json")
-    shown = measures[list(_COLUMNS)].rename(columns=_COLUMNS, index=_NAMES)
+    shown = measures[list(_COLUMNS)].rename(columns=_COLUMNS, index=NAMES)
     shown.insert(1, "95% interval", [_interval(significance["intervals"][s]) for s in SYSTEMS])
     head = (
         f"{split}: {measures['queries'].iloc[0]} queries, of which "
@@ -49,7 +49,7 @@ def _interval(ends: list[float]) -> str:
 
 def _step(step: dict) -> str:
     return (
-        f"  {_NAMES[step['system']]} over {_NAMES[step['over']]}, {step['queries']} queries: "
+        f"  {NAMES[step['system']]} over {NAMES[step['over']]}, {step['queries']} queries: "
         f"{step['ndcg_at_10_gain']:+.4f} ({step['low']:+.4f} to {step['high']:+.4f}), "
         f"p = {step['p']:.4f}"
     )

@@ -1,6 +1,6 @@
 """Stage 1's data: the teacher's chain of thought, positive and hard negative for each query.
 
-Section 3.1 of the paper: each text is the answer to a prompt that holds the query alone.
+As in the paper, each text is the answer to a prompt that holds the query alone.
 """
 
 from collections import Counter

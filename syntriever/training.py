@@ -109,10 +109,11 @@ def train(
 
 
 def summary(log: list[dict], epochs: int) -> dict[str, float | int]:
-    """Return the number of steps and each curve's mean over the first and the last epoch."""
+    """Return the number of steps, and the mean of the loss and of each share over the first and
+    over the last epoch. All other curves are in plots/ only."""
     steps = len(log) // epochs
     # sorted: a log that went through a checkpoint has lost its order
-    names = sorted(log[0].keys() - {"step", "epoch", "learning_rate"})
+    names = ["loss", *sorted(name for name in log[0] if name.startswith("share_"))]
     first, last = log[:steps], log[-steps:]
     return {"steps": len(log)} | {
         f"{name}_{when}": round(sum(record[name] for record in part) / steps, 6)

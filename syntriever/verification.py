@@ -1,4 +1,4 @@
-"""Self-verification: the teacher judges its own positives (section 3.1 of the paper)."""
+"""Self-verification: the teacher judges its own positives."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -5,7 +5,7 @@ import torch
 from project import set_params
 
 from syntriever import alignment, distillation, losses, params, paths
-from syntriever.collection import Corpus
+from syntriever.collection import Corpus, text_key
 from syntriever.files import read_jsonl, write_jsonl
 
 
@@ -26,7 +26,7 @@ def test_a_row_has_its_texts(project):
     objective = stage1()
     batch = objective.batch(range(5))
     records = {record["query_id"]: record for record in read_jsonl(paths.VERIFIED)}
-    assert len({distillation.key_of(text) for text in batch.passages}) == len(batch.passages)
+    assert len({text_key(text) for text in batch.passages}) == len(batch.passages)
     for i, row in enumerate(objective.rows[:5]):
         record = records[row.query_id]
         assert columns(batch, batch.positive, i) == [record["positive"]]
@@ -44,7 +44,7 @@ def test_equal_texts_are_one(project):
     ids = [line["query_id"] for line in read_jsonl(paths.VERIFIED)]
     objective = stage1(**dict.fromkeys(ids[:6], shared))
     batch = objective.batch(range(6))
-    assert sum(distillation.key_of(t) == "the same text" for t in batch.passages) == 1
+    assert sum(text_key(t) == "the same text" for t in batch.passages) == 1
     column = batch.passages.index("the same text")
     assert batch.positive[:, column].all()
     scores = torch.zeros(batch.cot.shape, requires_grad=True)

@@ -119,6 +119,20 @@ def queued(clone) -> list[str]:
     return re.findall(r"^\w{7}\s+(\S+)\s+.*Success", status, re.MULTILINE)
 
 
+def test_each_stage_owns_its_curves(clone):
+    """Forcing one stage leaves the curves of the others, and `dvc plots show` draws them."""
+    for stage in ("evaluate", "train_stage2"):
+        clone.run("dvc", "repro", "--single-item", "--force", stage)
+        for name in ("train_stage1/plots/metrics/loss.tsv", "train_stage2/plots/metrics/loss.tsv"):
+            assert (clone.folder / "plots" / name).exists()
+        assert (clone.folder / "plots/evaluate/ndcg_test.json").exists()
+    clone.run("dvc", "plots", "show", "--out", "../page")
+    assert "loss" in (clone.folder.parent / "page/index.html").read_text("utf-8")
+    table = clone.run("dvc", "metrics", "show")
+    assert "ndcg_at_10_unseen" in table
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,9 +12,9 @@ from project import inside, run_stage, set_params
 from sentence_transformers import SentenceTransformer
 
 from syntriever import encoder, params, paths
-from syntriever.embedding import read_vectors
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl
+from syntriever.vectors import read_vectors
 
 TEXTS = ["one", "two words", "a rather longer text with many words in it", "two  words"]
 
@@ -54,9 +55,9 @@ def test_each_prefix_once_everywhere(project, monkeypatch):
     for stage in (("embed", "untrained"), ("train_stage1",), ("train_stage2",)):
         seen.clear()
         run_stage(*stage)
-        starts = {text.split(":")[0] for text in seen}
-        assert starts == {"query", "passage"}, stage
-        assert not any(text.split(": ", 1)[1].startswith(("query :", "passage :")) for text in seen)
+        starts = [re.match(r"((query|passage) ?: ?)+", text) for text in seen]
+        assert all(starts), stage
+        assert {re.sub(r"\W", "", start[0]) for start in starts} == {"query", "passage"}, stage
 
 
 def test_texts_keep_their_place(finished_project):
@@ -99,7 +100,7 @@ def test_vectors_that_are_not_finite_are_refused(project):
         with pytest.raises(SyntrieverError, match=r"corpus\.npy.*not finite"):
             run_stage(stage)
     with pytest.raises(SyntrieverError, match="does not exist"):
-        read_vectors(file.with_name("none.npy"))
+        read_vectors(file.with_name("none.npy"), 3)
 
 
 def test_weights_are_checked(project):
@@ -181,3 +182,24 @@ def test_token_counter_counts_uncut(finished_project):
     """Tokens are counted with special ones, beyond the length limit."""
     count = encoder.token_counter(finished_project / "models/untrained")
     assert count(["one", "word " * 100]) == [3, 102]
+
+
+@pytest.mark.skipif(not encoder.has_bf16_units(), reason="this CPU has no bf16 units")
+def test_bf16_runs_where_it_can(project):
+    """bf16 autocast trains and encodes; vectors stay float32, near the float32 ones."""
+    before = np.load(paths.embeddings("untrained") / "corpus.npy")
+    set_params(project, {"compute.precision": "bf16", "compute.instructions": "native"})
+    run_stage("embed", "untrained")
+    run_stage("train_stage1")
+    run_stage("train_stage2")
+    after = np.load(paths.embeddings("untrained") / "corpus.npy")
+    assert after.dtype == np.float32
+    assert 0 < np.abs(after - before).max() < 0.02
+
+
+def test_scores_stay_float32_under_autocast():
+    """The loss sees float32 scores whatever autocast says."""
+    vectors = torch.nn.functional.normalize(torch.randn(5, 8), dim=1)
+    plain = encoder.scores(vectors, vectors, 0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(encoder.scores(vectors, vectors, 0.05), plain)

@@ -306,15 +306,3 @@ def test_a_k_larger_than_the_corpus_is_an_error():
         preferences.retrieve(vectors, vectors, 5)
 
 
-def test_vectors_must_fit_their_file(tmp_path):
-    """Missing, broken and stale embeddings are named."""
-    path, of = tmp_path / "train.npy", Path("train.jsonl")
-    with pytest.raises(SyntrieverError, match="does not exist"):
-        preferences.load_vectors(path, 3, of)
-    path.write_bytes(b"no array")
-    with pytest.raises(SyntrieverError, match="holds no embeddings"):
-        preferences.load_vectors(path, 3, of)
-    np.save(path, np.zeros((2, 4), np.float32))
-    with pytest.raises(SyntrieverError, match=r"shape \(2, 4\), but train.jsonl holds 3 records"):
-        preferences.load_vectors(path, 3, of)
-    assert preferences.load_vectors(path, 2, of).shape == (2, 4)

@@ -4,9 +4,11 @@ import shutil
 import subprocess
 
 import pytest
-from project import inside
+from project import ROOT, inside
 
 from syntriever import reproduction, results
+from syntriever.errors import SyntrieverError
+from syntriever.evaluation import SYSTEMS
 from syntriever.files import read_json, write_json
 
 FILE = "metrics/evaluate/test/stage2.json"
@@ -97,6 +99,30 @@ def test_results_are_rendered(finished_project):
         text = results.render("test")
     for words in ("BM25", "alignment (stage 2)", "unseen", "95% interval", "p = "):
         assert words in text
+
+
+def test_readme_is_filled_between_its_marks(tmp_path):
+    """Tables replace what stood between the marks and nothing else; without marks it is said."""
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- results:begin, x -->\nold\n<!-- results:end -->\nb\n")
+    reproduction.fill_readme(["one\n", "two\n"], readme)
+    expected = "a\n<!-- results:begin, x -->\n```\none\n\ntwo\n```\n<!-- results:end -->\nb\n"
+    assert readme.read_text() == expected
+    readme.write_text("a\n")
+    with pytest.raises(SyntrieverError, match="marks"):
+        reproduction.fill_readme(["one"], readme)
+
+
+def test_readme_shows_the_committed_metrics():
+    """Each system's figures in README are those of metrics/evaluate."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    for split in ("dev", "test"):
+        table = text.split(f"\n{split}: ")[1].split("\n\n")[0]
+        for system in SYSTEMS:
+            metrics = read_json(ROOT / f"metrics/evaluate/{split}/{system}.json")
+            (line,) = (x for x in table.splitlines() if x.startswith(results.NAMES[system]))
+            for name in ("ndcg_at_10", "ndcg_at_10_unseen", "recall_at_100", "mrr_at_10"):
+                assert f"{metrics[name]:.4f}" in line
 
 
 def test_cpu_type_names_the_instruction_sets():
