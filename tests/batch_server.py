@@ -109,6 +109,9 @@ class BatchServer:
         files: by id.
         max_file_bytes, max_requests, max_open_requests: the server's limits; the last stands for
             the limit of enqueued tokens.
+        longest_page: batches on a page of the list.
+        key: the only one that is let in.
+        on_call: is told of each call before it is carried out.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -125,6 +128,7 @@ class BatchServer:
         self.max_file_bytes = 200_000_000
         self.max_requests = 50_000
         self.max_open_requests = 10**9
+        self.longest_page = 100
         self.key = KEY
         self.on_call: Callable[[str], None] = lambda endpoint: None
         self._random = random.Random(seed)
@@ -219,7 +223,8 @@ class BatchServer:
         newest_first = sorted(self.batches.values(), key=lambda batch: -batch.order)
         names = [batch.object["id"] for batch in newest_first]
         start = names.index(query["after"][0]) + 1 if "after" in query else 0
-        page = newest_first[start : start + int(query.get("limit", ["20"])[0])]
+        length = min(int(query.get("limit", ["20"])[0]), self.longest_page)
+        page = newest_first[start : start + length]
         return 200, {
             "object": "list",
             "data": [batch.object for batch in page],

@@ -10,12 +10,13 @@ import pytest
 from batch_server import KEY, BatchServer, Fault, Plan, completion, echo, refusal
 
 from syntriever.errors import SyntrieverError
-from syntriever.teacher import batch_api
+from syntriever.teacher import reading
 from syntriever.teacher.base import CONTENT_FILTER, CUT_OFF, PROMPT_TOO_LONG, Request
 from syntriever.teacher.batch import BatchTeacher
 from syntriever.teacher.batch_api import BatchApi
 from syntriever.teacher.batch_run import BatchLimits
-from syntriever.teacher.journal import Journal
+from syntriever.teacher.body import Completion, body
+from syntriever.teacher.journal import Journal, key
 from syntriever.teacher.settings import Limits, LiveSettings, Sampling
 from syntriever.teacher.spool import Spool
 
@@ -182,6 +183,7 @@ def test_the_queue_limit_is_waited_for(project: Project, server: BatchServer) ->
     server.plan = Plan(polls=3)
     assert project.ask(range(12), batch_limits=small(4)) == replies(range(12))
     assert "Enqueued token limit reached for gpt-test." in project.words
+    assert server.sizes == [4] * 6  # 3 at first, of which 2 fail; then 2, then the last
     assert not server.twice
 
 
@@ -478,12 +480,9 @@ def test_stopped_at_any_step(
         assert journal.total().usd == 6 * (5 + 5) / 2
 
 
-def test_the_search_goes_through_all_pages(
-    project: Project, server: BatchServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_search_goes_through_all_pages(project: Project, server: BatchServer) -> None:
     """A batch is found however many were created since."""
-    monkeypatch.setattr(batch_api, "PAGE", 2)
-
+    server.longest_page = 2
     with pytest.raises(Stopped):
         project.ask(range(3), sleep=die)
     other = Project(server, project.journal_path.parent / "other")
@@ -508,6 +507,32 @@ def test_batches_are_found_again_without_notes(
         path.unlink()
     assert project.ask(range(6), batch_limits=small(3)) == replies(range(6))
     assert server.sizes == [3, 3]
+
+
+def test_lost_notes_are_made_anew_from_the_batches(project: Project, server: BatchServer) -> None:
+    """Without notes, the batches' own request files tell which requests are on their way."""
+    with pytest.raises(Stopped):
+        project.ask(range(6), batch_limits=small(3), sleep=die)
+    for path in project.journal_path.parent.glob("*.batches*"):
+        path.unlink()
+    assert project.ask(range(2, 8)) == replies(range(2, 8))
+    assert server.sizes == [3, 3, 2]
+
+
+def test_an_answer_in_use_is_not_replaced(project: Project, server: BatchServer) -> None:
+    """An answer that came on another way while a batch was on its way stays, for later stages."""
+    with pytest.raises(Stopped):
+        project.ask(range(3), sleep=die)
+    live = project.teacher()
+    entries = []
+    for request in requests(range(1)):
+        sent, got = body(live._settings, request), Completion("live", None, "stop", 1, 1)
+        digest = key(live._settings, request)
+        entries.append(reading.entry(digest, request, live._settings, sent, got))
+    with Journal(project.journal_path) as journal:
+        journal.put(entries)
+    assert project.ask(range(1, 3)) == replies(range(1, 3))
+    assert project.ask(range(3)) == ["live", *replies(range(1, 3))]
 
 
 def test_a_run_for_more_waits_for_the_batches_of_an_earlier_one(
@@ -589,6 +614,16 @@ def test_a_limit_raised_while_a_batch_is_on_its_way(project: Project, server: Ba
     assert server.sizes == [10, 5]
 
 
+def test_a_limit_raised_before_a_batch_expired(project: Project, server: BatchServer) -> None:
+    """What the old batch did not finish is sent with the new limit."""
+    server.plans.append(Plan("expired", finished=2))
+    with pytest.raises(Stopped):
+        project.ask(range(5), sleep=die)
+    assert project.ask(range(5), sampling=Sampling(0.7, 200)) == replies(range(5))
+    bodies = [line["body"] for line in server.batches["batch_1"].lines]
+    assert [body["max_completion_tokens"] for body in bodies] == [200] * 3
+
+
 # Money
 
 
@@ -610,6 +645,22 @@ def test_the_budget_is_never_exceeded(project: Project, server: BatchServer) -> 
     assert server.sizes[0] == 3
     assert project.ask(range(60), limits=Limits(**prices, budget_usd=2000)) == replies(range(60))
     assert not server.twice
+
+
+def test_batches_on_their_way_count_towards_the_budget(
+    project: Project, server: BatchServer
+) -> None:
+    """What open batches may still cost is not promised to others."""
+    open_at_once = []
+
+    def count(endpoint: str) -> None:
+        states = [batch.object["status"] for batch in server.batches.values()]
+        open_at_once.append(states.count("validating") + (endpoint == "create"))
+
+    server.on_call = count
+    limits = Limits(price_input=1e6, price_output=1e6, budget_usd=130)
+    assert project.ask(range(6), limits=limits, batch_limits=small(1)) == replies(range(6))
+    assert max(open_at_once) == 2
 
 
 def test_a_price_is_needed(project: Project, server: BatchServer) -> None:

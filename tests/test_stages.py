@@ -14,7 +14,7 @@ from syntriever import paths
 from syntriever.errors import SyntrieverError
 
 NAMES = sorted({name for name, *_ in PIPELINE})
-COMMANDS = [*NAMES, "collection", "reproduce"]
+COMMANDS = [*NAMES, "collection", "journal", "record", "reproduce"]
 
 
 def run(*command, python=sys.executable, **options):
