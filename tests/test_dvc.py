@@ -3,11 +3,14 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from openai_server import Server, completion
 from project import QUICK, ROOT, make_project, set_params
 
 ALL = {
@@ -39,6 +42,14 @@ class Clone:
         text = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, text
         return text
+
+
+def verdicts(body: dict, before: int) -> dict | None:
+    """What the stub answers: a verdict where one is asked for, else some text of its own."""
+    text = body["messages"][-1]["content"]
+    if "Which of the two passages" in text:
+        return completion("Passage #1")
+    return completion("Yes.") if "Is this passage accurate" in text else None
 
 
 def stages_run(text: str) -> set[str]:
@@ -93,14 +104,17 @@ def test_experiments_run_what_depends_on_them(clone):
     assert stages_run(text) == AFTER_STAGE2
     clone.run("git", "checkout", "-q", ".")
     clone.run("dvc", "checkout", "-q")
-    clone.run("dvc", "exp", "run", "--queue", "-S", "loss.tau=0.02,0.05,0.1")
+    clone.run("dvc", "exp", "run", "--queue", "-S", "train_stage2.epochs=1,2,3")
     clone.run("dvc", "queue", "start", "-j", "1")
     names = queued(clone)
     assert len(names) == 3
     shown = clone.run("dvc", "exp", "show", "--csv", "--no-pager")
     assert all(name in shown for name in names)
-    clone.run("dvc", "exp", "apply", names[0])
-    assert "tau" in clone.run("dvc", "params", "diff") + clone.run("dvc", "exp", "diff")
+    applied = []
+    for name in names:
+        clone.run("dvc", "exp", "apply", name)
+        applied.append(clone.run("dvc", "params", "diff"))
+    assert sum("epochs" in diff for diff in applied) == 2  # the third is the committed value
     clone.run("git", "checkout", "-q", ".")
     clone.run("dvc", "checkout", "-q")
     assert clone.run("git", "status", "--porcelain") == ""
@@ -117,6 +131,30 @@ def queued(clone) -> list[str]:
         time.sleep(1)
     assert "Failed" not in status, status + clone.run("dvc", "queue", "logs", "0")
     return re.findall(r"^\w{7}\s+(\S+)\s+.*Success", status, re.MULTILINE)
+
+
+def test_parallel_experiments_ask_once(clone):
+    """Two experiments at once that share their questions: the server sees each question once, both
+    succeed, and the journal holds every answer."""
+    with Server(verdicts) as server:
+        options = {
+            "teacher.backend": "openai",
+            "teacher.model": "stub",
+            "teacher.base_url": server.url,
+            "runtime.teacher.price_input": 0,
+            "runtime.teacher.price_output": 0,
+            "train_stage2.learning_rate": "1e-5,3e-5",
+        }
+        changes = [part for name, value in options.items() for part in ("-S", f"{name}={value}")]
+        clone.run("dvc", "queue", "remove", "--all")
+        clone.run("dvc", "exp", "run", "--queue", *changes)
+        clone.run("dvc", "queue", "start", "-j", "2")
+        assert len(queued(clone)) == 2
+        asked = Counter(call.asked for call in server.calls)
+    assert len(asked) > 36 + 12 and set(asked.values()) == {1}
+    journal = sqlite3.connect(clone.folder / ".journal/teacher.sqlite")
+    assert journal.execute("SELECT count(*) FROM answers").fetchone() == (len(asked),)
+    assert clone.run("git", "status", "--porcelain") == ""
 
 
 def test_each_stage_owns_its_curves(clone):

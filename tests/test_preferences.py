@@ -304,5 +304,3 @@ def test_a_k_larger_than_the_corpus_is_an_error():
     vectors = np.eye(4, dtype=np.float32)
     with pytest.raises(SyntrieverError, match=r"mine_pairs.top_k: 5 is more than the 4 passages"):
         preferences.retrieve(vectors, vectors, 5)
-
-
