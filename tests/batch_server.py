@@ -147,8 +147,13 @@ class BatchServer:
 
     @property
     def twice(self) -> dict[str, int]:
-        """The requests that were answered, and so paid for, more than once."""
-        return {messages: count for messages, count in self.answered.items() if count > 1}
+        """The requests that were, or will be, answered and so paid for more than once."""
+        with self._lock:
+            paid = Counter(self.answered)
+            for batch in self.batches.values():
+                if batch.object["status"] in OPEN and batch.plan.status != "failed":
+                    paid.update(_messages(line) for line in batch.lines[: batch.plan.finished])
+        return {messages: count for messages, count in paid.items() if count > 1}
 
     @property
     def sizes(self) -> list[int]:
@@ -253,7 +258,7 @@ class BatchServer:
         good, bad = [], []
         for line in lines[:count]:
             status, body = self.answer(line["body"])
-            self.answered[json.dumps(line["body"]["messages"])] += status == 200
+            self.answered[_messages(line)] += status == 200
             response = {"status_code": status, "request_id": "r", "body": body}
             (good if status == 200 else bad).append(_line(line["custom_id"], response, None))
         if plan.status == "expired":
@@ -286,6 +291,10 @@ RANDOM_FAULTS = (
     Fault(reset=True, after=True),
     Fault(cut=True),
 )
+
+
+def _messages(line: dict) -> str:
+    return json.dumps(line["body"]["messages"])
 
 
 def _failed(code: str, message: str) -> Plan:
