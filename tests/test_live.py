@@ -358,3 +358,15 @@ def test_one_bar_shows_it_all(tmp_path, capsys):
     assert "30/30" in shown
     for words in ("in flight", "failed", "tokens", "$"):
         assert words in shown
+
+
+def test_open_batches_are_warned_of(tmp_path):
+    """Asking live what an open batch may hold would pay it twice: the run says so first."""
+    said = []
+    with Journal(journal_path(tmp_path)) as journal:
+        journal.save_batch("hash", "batch_1", "in_progress", {})
+    with Server() as server:
+        one = teacher(server.url, tmp_path, say=said.append)
+        assert len(list(one.answer(asks(2)))) == 2
+        one.close()
+    assert "1 batches are still open" in " ".join(said)

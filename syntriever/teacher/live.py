@@ -215,6 +215,12 @@ class _Asking:
     def _start(self) -> None:
         teacher = self._teacher
         self._stack.enter_context(teacher._journal.asking(teacher._say))
+        if batches := teacher._journal.open_batches():
+            teacher._say(
+                f"warning: {len(batches)} batches are still open; what they hold may be asked, and "
+                "paid, a second time now. Interrupt and run with runtime.teacher.mode: batch first "
+                "to fetch them."
+            )
         self.asker = Asker(
             teacher._settings, teacher._limits, teacher._policy, teacher._journal, teacher._api_key
         )
