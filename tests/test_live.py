@@ -364,9 +364,9 @@ def test_open_batches_are_warned_of(tmp_path):
     """Asking live what an open batch may hold would pay it twice: the run says so first."""
     said = []
     with Journal(journal_path(tmp_path)) as journal:
-        journal.save_batch("hash", "batch_1", "in_progress", {})
+        journal.save_batch("hash", "batch_1", "in_progress")
     with Server() as server:
-        one = teacher(server.url, tmp_path, say=said.append)
+        one = teacher(server.url, tmp_path, said=said)
         assert len(list(one.answer(asks(2)))) == 2
         one.close()
     assert "1 batches are still open" in " ".join(said)
