@@ -18,10 +18,6 @@ from syntriever.teacher.pace import Pace
 from syntriever.teacher.retry import Again, Failure, NoAnswer, Policy, Stop
 from syntriever.teacher.settings import Limits, LiveSettings
 
-# Answers that arrive together share one transaction: a disk takes about 100 a second.
-GATHER_S = 0.02
-GATHER_MOST = 64
-
 
 class StoppedError(Exception):
     """This request was not sent, or not sent again, since the run has stopped."""
@@ -250,11 +246,10 @@ class Asker:
         return f"asking the teacher (prompt {job.request.prompt}, query {job.request.query_id!r})"
 
     async def _write(self) -> None:
-        """Commit answers as they arrive, a group at a time."""
+        """Commit answers as they arrive: those that come while one transaction is written share the
+        next one. Waiting for more would only lower the rate (benchmarks/teacher.py)."""
         while True:
             await self._arrival.wait()
-            if len(self._arrived) < min(GATHER_MOST, self.in_flight):
-                await asyncio.sleep(GATHER_S)
             self._arrival.clear()
             await self._commit()
 
