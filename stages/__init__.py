@@ -4,12 +4,15 @@ Importing this package fixes threads and instruction sets, so it comes before to
 in every stage and every test. Nothing else sets them.
 """
 
+import fcntl
 import functools
+import inspect
 import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from pathlib import Path
 
 _lacking = [name for name in ("typer", "pydantic", "ruamel", "torch") if find_spec(name) is None]
 if _lacking:
@@ -33,11 +36,17 @@ _AVX2 = {
 }
 
 
+# What makes the trainer another one (several processes) behind the params' back.
+_DISTRIBUTED = {"WORLD_SIZE", "RANK", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"}
+
+
 def _fix_arithmetic() -> None:
     instructions, threads = params.read_compute()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for name in [n for n in os.environ if n.startswith("ACCELERATE_") or n in _DISTRIBUTED]:
+        del os.environ[name]
     for name in _AVX2:
         os.environ.pop(name, None)
     if instructions == "avx2" and platform.machine() in ("x86_64", "AMD64"):
@@ -54,13 +63,35 @@ def run(app: Callable[[], None]) -> None:
     except SyntrieverError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1)
+    except OSError as error:  # no right, no room, a folder where a file should be
+        where = f"{error.filename}: " if error.filename else ""
+        typer.secho(f"error: {where}{error.strerror or error}", fg="red", err=True)
+        sys.exit(1)
 
 
 def command(stage: Callable[..., None]) -> Callable[[], None]:
     """Make `stage` the one command of its script; its docstring is the help."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(stage)
+    app.command()(_alone(stage))
     return functools.wraps(stage)(lambda: run(app))
+
+
+def _alone(stage: Callable[..., None]) -> Callable[..., None]:
+    """Refuse to run a stage twice at once in one checkout: both would write the same files."""
+
+    @functools.wraps(stage)
+    def run_alone(*arguments, **options) -> None:
+        with Path(inspect.getfile(stage)).open("rb") as script:
+            try:
+                fcntl.flock(script, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                name = stage.__name__
+                raise SyntrieverError(
+                    f"stages.{name} is running here already. Wait for it to end."
+                ) from None
+            stage(*arguments, **options)
+
+    return run_alone
 
 
 def show(metrics: dict) -> None:

@@ -38,7 +38,7 @@ def get(name: Annotated[str, typer.Argument(help="The folder's name, such as sci
     SYNTRIEVER_COLLECTIONS lists, then in data/collections; else downloads it from BEIR's server
     into the first of these that can be written to. Words go to stderr, the options to stdout.
 
-    Example: dvc exp run $(python -m stages.collection get scifact)
+    Example: options=$(python -m stages.collection get scifact) && dvc exp run $options
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise SyntrieverError(f"{name!r} is no plain folder name, such as scifact.")
@@ -117,12 +117,14 @@ def _path_for_dvc(folder: Path) -> str:
 
     Queued experiments run in a copy of the repository, which has no git-ignored files.
     """
-    absolute = folder.absolute()
+    absolute = folder.resolve()
     try:
         relative = absolute.relative_to(Path.cwd())
     except ValueError:
         return str(absolute)
-    ignored = subprocess.run(["git", "check-ignore", "-q", str(relative)], check=False)
+    ignored = subprocess.run(
+        ["git", "check-ignore", "-q", str(relative)], check=False, stderr=subprocess.DEVNULL
+    )
     return str(absolute) if ignored.returncode == 0 else relative.as_posix()
 
 

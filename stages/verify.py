@@ -29,20 +29,20 @@ def verify(
     settings = params.load(params.VerifyView)
     runtime = params.load_all().runtime.teacher
 
-    from syntriever import conversation, verification
+    from syntriever import conversation, records, verification
     from syntriever.estimate import report
 
     mode, reasks = settings.verify.mode, settings.teacher.reasks
-    records = list(files.read_jsonl(paths.SYNTHESIZED))
+    synthesized = list(records.read(paths.SYNTHESIZED, records.Synthesized))
     if estimate:
-        requests = verification.requests(records, mode)
+        requests = verification.requests(synthesized, mode)
         stages.tell(report(requests, settings.teacher, runtime, reasks))
         return
     for warning in conversation.warnings(settings.teacher, verification.prompts_used(mode)):
         stages.warn(warning)
     counts: Counter[str] = Counter()
     with conversation.opened(settings.teacher, runtime, reasks) as talk:
-        verified = verification.verify(records, talk, mode, counts)
+        verified = verification.verify(synthesized, talk, mode, counts)
         files.write_jsonl(paths.VERIFIED, verified)
     metrics = dict(counts) | talk.metrics()
     files.write_json(paths.METRICS / "verify.json", metrics)

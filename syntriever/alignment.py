@@ -14,11 +14,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from tqdm import tqdm
 
-from syntriever import encoder, losses, params, paths
+from syntriever import encoder, losses, params, paths, records
 from syntriever.collection import Corpus, text_key
 from syntriever.distillation import read_labels
 from syntriever.errors import SyntrieverError
-from syntriever.files import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Alignment:
         if not self.rows:
             raise SyntrieverError(
                 f"{paths.COMPARISONS} holds no decided pair, so there is nothing to align with. "
-                "See metrics/mine_pairs.json: the teacher answered none of the comparisons."
+                "See metrics/mine_pairs.json: how many pairs were asked, and how many answered."
             )
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -174,10 +173,16 @@ def _sliced(items: list, texts_of) -> Iterator[list[str]]:
 
 def _read_rows(corpus: Corpus) -> Iterator[Row]:
     decided: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for record in read_jsonl(paths.COMPARISONS):
-        if record["preferred"] is not None:
+    for record in records.read(paths.COMPARISONS, records.Comparison):
+        if record["preferred"] is not None and record["rejected"] is not None:
             query = (record["query_id"], record["query"])
             decided.setdefault(query, []).append((record["preferred"], record["rejected"]))
     rows = corpus.rows({p for pairs in decided.values() for pair in pairs for p in pair})
     for (query_id, query), pairs in decided.items():
+        unknown = {passage for pair in pairs for passage in pair} - rows.keys()
+        if unknown:
+            raise SyntrieverError(
+                f"{paths.COMPARISONS}: {min(unknown)!r}, compared for query {query_id!r}, is no "
+                "passage of the corpus. Run `dvc repro`, which makes the file again."
+            )
         yield Row(query_id, query, tuple((rows[a], rows[b]) for a, b in pairs))

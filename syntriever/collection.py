@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from syntriever import files
+from syntriever import files, records
 from syntriever.errors import SyntrieverError
 
 # 64-bit offsets: a batch of long passages may exceed 2 GB.
@@ -34,24 +34,29 @@ def read_queries(path: Path) -> list[Query]:
     Raises:
         SyntrieverError: the file is missing or is not JSON Lines.
     """
-    return [Query(record["query_id"], record["query"]) for record in files.read_jsonl(path)]
+    return [Query(one["query_id"], one["query"]) for one in records.read(path, records.Query)]
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     """Read the prepared judgements of one split: query id -> passage id -> grade, in file order.
 
     Raises:
-        SyntrieverError: the file is missing.
+        SyntrieverError: the file is missing, or a line is no judgement.
     """
+    if not Path(path).is_file():
+        raise files.missing(path)
     qrels: dict[str, dict[str, int]] = {}
-    try:
-        with Path(path).open(encoding="utf-8", newline="\n") as file:
-            next(file)  # the header
-            for line in file:
+    with Path(path).open(encoding="utf-8", newline="\n") as file:
+        next(file, None)  # the header
+        for number, line in enumerate(file, start=2):
+            try:
                 query_id, passage_id, grade = line.split("\t")
                 qrels.setdefault(query_id, {})[passage_id] = int(grade)
-    except FileNotFoundError:
-        raise files.missing(path) from None
+            except ValueError:
+                raise SyntrieverError(
+                    f"{path}, line {number}: not query-id, corpus-id and score between tabs. Run "
+                    "`dvc repro prepare` again."
+                ) from None
     return qrels
 
 

@@ -7,10 +7,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from syntriever import encoder, losses, params, paths
+from syntriever import encoder, losses, params, paths, records
 from syntriever.collection import Corpus, read_qrels, read_queries, text_key
 from syntriever.errors import SyntrieverError
-from syntriever.files import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,20 @@ class Distillation:
             )
 
     def _read_rows(self):
-        records = {record["query_id"]: record for record in read_jsonl(paths.VERIFIED)}
+        verified = {
+            record["query_id"]: record for record in records.read(paths.VERIFIED, records.Verified)
+        }
         for query in read_queries(paths.queries("train")):
-            record = records.get(query.query_id, {})
+            if query.query_id not in verified:
+                raise SyntrieverError(
+                    f"{paths.VERIFIED} has no record of the training query {query.query_id!r}. "
+                    "Run `dvc repro`, which makes it again."
+                )
+            record = verified[query.query_id]
             texts = {
-                "positive": record.get("positive"),
-                "cot": record.get("cot"),
-                "hard_negatives": tuple(record.get("hard_negatives", ())),
+                "positive": record["positive"],
+                "cot": record["cot"],
+                "hard_negatives": tuple(record["hard_negatives"]),
             }
             labels = self._labels.get(query.query_id, [])
             for labelled in labels:

@@ -45,14 +45,22 @@ def prepare(settings: params.Encoder, folder: Path) -> None:
         _check_weights(source / "model.safetensors", settings)
     model = _load_any(source, settings)
     _settle_pooling(model, settings.pooling)
-    limit = model[0].config.max_position_embeddings
-    if settings.max_length > limit:
+    limit = _positions(model)
+    if limit is not None and settings.max_length > limit:
         raise SyntrieverError(
             f"encoder.max_length: {settings.max_length} is more than the {limit} positions of "
             f"{settings.name}. Lower it in params.yaml."
         )
     model.max_seq_length = settings.max_length
     model.prompts = {"query": settings.query_prefix, "document": settings.passage_prefix}
+    for kind, prefix in model.prompts.items():
+        one, other = model.preprocess(["bread", "stone"], prompt=prefix)["input_ids"].tolist()
+        if one == other:
+            raise SyntrieverError(
+                f"encoder.name: {settings.name} sees no difference between two texts ({kind}): its "
+                "tokenizer is missing, or the prefix fills encoder.max_length. Use a whole "
+                "encoder, or raise max_length."
+            )
     with replacing(folder) as temporary:
         save(model, temporary)
 
@@ -67,7 +75,7 @@ def load(folder: Path, device: str = "cpu") -> SentenceTransformer:
         raise SyntrieverError(f"{folder} holds no encoder. Run `dvc repro`, which makes it.")
     if device == "cuda" and not torch.cuda.is_available():
         raise SyntrieverError("compute.device: cuda, but torch finds no GPU here. Use device: cpu.")
-    model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    model = _open(folder, device, f"{folder} can't be loaded; run the stage that makes it again")
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise SyntrieverError(
@@ -193,9 +201,7 @@ def _locate(name: str) -> Path:
 
     try:
         return Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.txt", "*.model", "model*.safetensors*"]
-            )
+            snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors*"])
         )
     except (
         Exception
@@ -223,18 +229,36 @@ def _check_weights(file: Path, settings: params.Encoder) -> None:
 
 
 def _load_any(source: Path, settings: params.Encoder) -> SentenceTransformer:
+    return _open(source, "cpu", f"encoder.name: {settings.name} can't be loaded").float()
+
+
+def _open(folder: Path, device: str, failure: str) -> SentenceTransformer:
     try:
-        model = SentenceTransformer(str(source), device="cpu", local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise SyntrieverError(f"encoder.name: {settings.name} can't be loaded: {reason}") from None
-    return model.float()
+        return SentenceTransformer(str(folder), device=device, local_files_only=True)
+    except Exception as error:  # a dozen kinds, from JSON to safetensors; all mean the same here
+        reason = str(error).strip().splitlines() or ["no reason given"]
+        raise SyntrieverError(f"{failure}: {type(error).__name__}: {reason[0]}") from None
+
+
+def _positions(model: SentenceTransformer) -> int | None:
+    """Return the longest text that the encoder has positions for; None where it has no limit."""
+    config = model[0].config
+    limit = getattr(config, "max_position_embeddings", None)
+    # These count positions from 2.
+    offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    return None if limit is None else limit - offset
 
 
 def _settle_pooling(model: SentenceTransformer, pooling: str | None) -> None:
     """Put the asked pooling in place, and unit length at the end."""
+    positions = [i for i, module in enumerate(model) if isinstance(module, Pooling)]
+    if not positions:
+        raise SyntrieverError(
+            "the encoder's modules.json names no pooling, so it gives no vector of a text. Use a "
+            "whole SentenceTransformer folder, or one without modules.json."
+        )
     if pooling is not None:
-        position = next(i for i, module in enumerate(model) if isinstance(module, Pooling))
+        position = positions[0]
         model[position] = Pooling(model[position].embedding_dimension, pooling)
     if not isinstance(model[-1], Normalize):
         model.append(Normalize())

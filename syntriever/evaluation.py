@@ -85,12 +85,24 @@ def evaluate(settings: params.EvaluateView) -> None:
             folder.mkdir()
         for name in settings.evaluate.splits:
             split = read_split(name)
+            _refuse_own_ids(split, settings.evaluate)
             runs = {system: search(system, split, corpus, settings.evaluate) for system in SYSTEMS}
             scores = {system: score(run, split) for system, run in runs.items()}
             _write_details(details / name, runs, scores, split, settings.evaluate)
             for system, table in scores.items():
                 write_json(metrics / name / f"{system}.json", summarise(table, split))
             write_json(plots / f"ndcg_{name}.json", _curve(scores))
+
+
+def _refuse_own_ids(split: Split, settings: params.Evaluate) -> None:
+    own = [query for query in split.judged if split.qrels[query].get(query, 0) >= 1]
+    if settings.ignore_identical_ids and own:
+        raise SyntrieverError(
+            f"{paths.qrels(split.name)}: the passage relevant to query {own[0]!r} has the query's "
+            f"own id (so it is for {len(own)} queries), and evaluate.ignore_identical_ids: true "
+            "takes it out of every ranking. Set it to false, or give queries and passages ids of "
+            "their own."
+        )
 
 
 def search(system: str, split: Split, corpus: Corpus, settings: params.Evaluate) -> Run:

@@ -20,14 +20,17 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.part"
+    old = path.parent / f".{path.name}.old.part"
     _remove(temporary)
     try:
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.is_dir():  # a folder can't be replaced: move it aside, so that nothing is lost
+            _remove(old)
+            os.replace(path, old)
         os.replace(temporary, path)
     finally:
         _remove(temporary)
+        _remove(old)
 
 
 def _remove(path: Path) -> None:

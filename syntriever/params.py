@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from syntriever.errors import SyntrieverError
 
@@ -33,7 +34,7 @@ class Compute(Group):
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bf16"]
     instructions: Literal["avx2", "native"]
-    threads: Count
+    threads: Annotated[int, Field(ge=1, le=1024)]
 
     @model_validator(mode="after")
     def _bf16_needs_native(self) -> "Compute":
@@ -161,7 +162,7 @@ class Loss(DistillLoss, AlignLoss):
 class Training(Group):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Positive
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
     warmup: NotNegative
     weight_decay: NotNegative
     max_grad_norm: Positive
@@ -191,10 +192,16 @@ class MinePairs(TopK):
 class Splits(Group):
     splits: Annotated[list[Literal["dev", "test"]], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _each_once(self) -> "Splits":
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError("splits: each split at most once")
+        return self
+
 
 class Evaluate(Splits):
     ignore_identical_ids: bool
-    bm25_k1: NotNegative
+    bm25_k1: Annotated[float, Field(ge=0, le=100)]
     bm25_b: Annotated[float, Field(ge=0, le=1)]
     bootstrap_samples: Count
 
@@ -347,7 +354,7 @@ def read_compute(path: Path = PARAMS_FILE) -> tuple[str, int]:
         compute = _read(path, "safe")["compute"]
         native = compute["instructions"] == "native"
         return ("native" if native else "avx2"), max(1, int(compute["threads"]))
-    except (SyntrieverError, KeyError, TypeError, ValueError):
+    except (SyntrieverError, KeyError, TypeError, ValueError, OverflowError):
         return "avx2", 2
 
 
@@ -358,6 +365,16 @@ def _read(path: Path, kind: str) -> dict:
     except FileNotFoundError:
         raise SyntrieverError(
             f"{path} does not exist here. Run stages from the repository's root."
+        ) from None
+    except OSError as error:
+        raise SyntrieverError(f"{path} can't be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SyntrieverError(f"{path}, line {line}: not UTF-8. Convert the file.") from None
+    except ReaderError as error:
+        raise SyntrieverError(
+            f"{path}: not YAML (the character U+{error.character:04X} at {error.position}). "
+            "Remove it."
         ) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark
@@ -375,6 +392,8 @@ def _fault(fault: dict, document: dict) -> str:
     group, line = document, 1
     for part in location:
         if not isinstance(group, dict) or part not in group:
+            break
+        if part not in (group.lc.data or {}):  # merged in by <<
             break
         line = group.lc.key(part)[0] + 1
         group = group[part]

@@ -142,7 +142,7 @@ def _id(record: dict, where: str, counts: Counter[str]) -> str:
             f'{where}: "_id" is {value!r}, of type {type(value).__name__}. Write it as text, in '
             "quotes."
         )
-    if not value or re.search(r"\s", value, re.ASCII):
+    if not value or re.search(r"[\s\x00-\x1f\x7f]", value, re.ASCII) or value != value.strip():
         raise SyntrieverError(
             f'{where}: "_id" is {value!r}. An id needs at least one character and no white space; '
             "put _ in its place, in qrels too."
@@ -226,7 +226,7 @@ def _judgements(path: Path) -> Iterator[tuple[int, str, str, int]]:
                     f"found {text.strip()[:80]!r}."
                 )
             query_id, passage_id, grade = columns
-            if not re.fullmatch("[0-9]{1,9}", grade):
+            if not re.fullmatch("[0-9]{1,4}", grade):
                 raise SyntrieverError(
                     f"{where}: the score is {grade!r}. It must be a whole number: 0 for not "
                     "relevant, 1 or more for relevant."

@@ -73,8 +73,16 @@ def lines(split: str) -> list[str]:
 
 def judge() -> Verdict:
     """Compare dvc.lock and all metrics with the last commit's."""
+    if _git("cat-file", "-e", "HEAD:./dvc.lock").returncode:
+        raise SyntrieverError(
+            "there is no commit with a dvc.lock here to compare with. Run this in a clone."
+        )
     if _git("diff", "--quiet", "HEAD", "--", "params.yaml", "data", "prompts").returncode:
-        return Verdict("params, data or prompts differ from the commit: another experiment", True)
+        return Verdict(
+            "params, data or prompts differ from the commit: another experiment (`dvc status` says "
+            "whether these results are its own)",
+            True,
+        )
     if not _git("diff", "--quiet", "HEAD", "--", "dvc.lock", "metrics").returncode:
         return Verdict("reproduced, byte for byte", True)
     worst, where = max(_differences(), default=(0.0, "no metric"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError, safe_open
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -111,7 +112,7 @@ def train(
 def summary(log: list[dict], epochs: int) -> dict[str, float | int]:
     """Return the number of steps, and the mean of the loss and of each share over the first and
     over the last epoch. All other curves are in plots/ only."""
-    steps = len(log) // epochs
+    steps = len(log) // epochs  # about: epochs differ by a batch where queries have many labels
     # sorted: a log that went through a checkpoint has lost its order
     names = ["loss", *sorted(name for name in log[0] if name.startswith("share_"))]
     first, last = log[:steps], log[-steps:]
@@ -169,12 +170,14 @@ def _arguments(
 
 
 def _last_whole(checkpoints: Path) -> str | None:
-    """Return the newest checkpoint whose last-written file is whole; remove the broken ones."""
+    """Return the newest whole checkpoint; remove the broken ones before it."""
     folders = sorted(checkpoints.glob("checkpoint-*"), key=lambda f: -int(f.name.split("-")[1]))
     for folder in folders:
         try:
             json.loads((folder / "trainer_state.json").read_text("utf-8"))
-        except (OSError, json.JSONDecodeError):
+            with safe_open(folder / "model.safetensors", framework="pt"):
+                pass
+        except (OSError, ValueError, SafetensorError):
             shutil.rmtree(folder)
         else:
             return str(folder)
@@ -204,7 +207,7 @@ class _Trainer(Trainer):
         if not torch.isfinite(loss):
             raise SyntrieverError(
                 f"Training diverged: the loss of step {self.state.global_step + 1} is "
-                f"{loss.item()}. Lower the learning rate, or raise loss.tau."
+                f"{loss.item()}. Lower the learning rate or the dropout, or raise loss.tau."
             )
         self._extras["loss"] = loss.item()  # the trainer's own log rounds it
         return loss
@@ -228,7 +231,7 @@ class _Curves(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         from dvclive import Live
 
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)  # of an earlier run
         self._live = Live(dir=str(self._folder), dvcyaml=None, save_dvc_exp=False)
         self._bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step")
         for record in state.log_history:

@@ -203,3 +203,33 @@ def test_scores_stay_float32_under_autocast():
     plain = encoder.scores(vectors, vectors, 0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(encoder.scores(vectors, vectors, 0.05), plain)
+
+
+def test_an_encoder_that_sees_no_text_is_refused(project):
+    """Without a tokenizer, or with a prefix that fills the length, all texts would be equal."""
+    full = "one two three four five six seven "
+    with pytest.raises(SyntrieverError, match="no difference between two texts"):
+        encoder.prepare(settings(max_length=8, query_prefix=full), project / "copy")
+    (project / "tiny-encoder/tokenizer.json").unlink()
+    with pytest.raises(SyntrieverError):
+        encoder.prepare(settings(), project / "copy")
+    assert not (project / "copy").exists()
+
+
+def test_an_encoder_without_pooling_is_refused(project):
+    """A folder whose modules give no vector of a text is refused when it is fetched."""
+    file = project / "tiny-encoder/modules.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[:1]))
+    with pytest.raises(SyntrieverError, match="names no pooling"):
+        encoder.prepare(settings(), project / "copy")
+
+
+def test_damaged_weights_are_said(project):
+    """Truncated weights are one message, in a pre-trained encoder and in a trained one."""
+    for folder in ("tiny-encoder", "models/stage1"):
+        weights = project / folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(SyntrieverError, match="can't be loaded"):
+        encoder.prepare(settings(), project / "copy")
+    with pytest.raises(SyntrieverError, match="can't be loaded"):
+        run_stage("embed", "stage1")

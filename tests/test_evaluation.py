@@ -183,3 +183,12 @@ def test_a_split_without_judgements_is_said(project):
     paths.qrels("dev").write_text("query-id\tcorpus-id\tscore\n")
     with pytest.raises(SyntrieverError, match="no judged dev query"):
         run_stage("evaluate")
+
+
+def test_relevant_passages_with_the_querys_id_are_refused(project):
+    """Where the relevant passage has the query's own id, ignoring such hits would score 0."""
+    lines = paths.qrels("test").read_text().splitlines()
+    query = lines[1].split("\t")[0]
+    paths.qrels("test").write_text("\n".join([*lines, f"{query}\t{query}\t1", ""]))
+    with pytest.raises(SyntrieverError, match="ignore_identical_ids"):
+        run_stage("evaluate")

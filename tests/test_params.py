@@ -37,6 +37,8 @@ def line_of(text, start):
         ("  tau: 0.05", "  tau: .nan", ["loss.tau"]),
         ("  pairs: null", "  pairs: 11", ["mine_pairs", "11 is more than the 10 pairs"]),
         ("splits: [dev, test]", "splits: []", ["evaluate.splits"]),
+        ("splits: [dev, test]", "splits: [dev, dev]", ["at most once"]),
+        ("learning_rate: 5e-5", "learning_rate: 1e38", ["train_stage1.learning_rate"]),
         ("splits: [dev, test]", "splits: [train]", ["evaluate.splits", "'dev' or 'test'"]),
         ("  precision: float32", "  precision: bf16", ["compute", "native"]),
         ("seed: 0", "seed: -1", ["seed", "greater"]),

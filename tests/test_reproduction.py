@@ -76,6 +76,12 @@ def test_another_experiment(committed):
     assert "another experiment" in reproduction.judge().words
 
 
+def test_without_a_commit_nothing_is_judged(project):
+    """Outside git, or without a committed lock, there is nothing to compare with."""
+    with pytest.raises(SyntrieverError, match="no commit"):
+        reproduction.judge()
+
+
 def test_command_prints_both_and_fails(committed, monkeypatch, capsys):
     """The command prints the committed figure beside this run's, and exits 1 where it must."""
     from stages import reproduce

@@ -185,3 +185,72 @@ def test_test_queries_never_reach_the_teacher(project, monkeypatch):
     for request in asked:
         assert request.query not in held_out
         assert not any(query in str(request.messages) for query in held_out)
+
+
+def test_a_stage_runs_once_at_a_time(project):
+    """A second run of one stage in one checkout is refused: it would write the same files."""
+    import fcntl
+
+    with (ROOT / "stages/verify.py").open("rb") as script:
+        fcntl.flock(script, fcntl.LOCK_EX)
+        shown = run("stages.verify", cwd=project)
+    assert shown.returncode == 1 and "running here already" in shown.stderr
+    assert run("stages.verify", cwd=project).returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_MIXED_PRECISION", "WORLD_SIZE"])
+def test_the_environment_changes_no_result(project, variable):
+    """Variables that would make the trainer another one have no say (DVC can't see them)."""
+    before = hashes(project)
+    value = {"ACCELERATE_MIXED_PRECISION": "bf16", "WORLD_SIZE": "2"}[variable]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), variable: value}
+    command = [sys.executable, "-m", "stages.train_stage1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert hashes(project) == before
+
+
+def test_a_file_in_a_folders_place_is_said(project):
+    """What the system refuses is one message, not a traceback."""
+    shutil.rmtree(project / "metrics")
+    (project / "metrics").write_text("")
+    shown = run("stages.verify", cwd=project)
+    assert shown.returncode == 1
+    assert "metrics" in shown.stderr and "Traceback" not in shown.stderr
+
+
+RECORDS = [
+    (paths.SYNTHESIZED, "verify", {"positive": 3}, "positive"),
+    (paths.SYNTHESIZED, "verify", {"query": None}, "query"),
+    (paths.VERIFIED, "train_stage1", {"hard_negatives": "zzz"}, "hard_negatives"),
+    (paths.VERIFIED, "train_stage1", {"cot": []}, "cot"),
+    (paths.COMPARISONS, "train_stage2", {"preferred": 7}, "preferred"),
+    (paths.queries("train"), "synthesize", {"query_id": ["a"]}, "query_id"),
+]
+
+
+@pytest.mark.parametrize(("path", "stage", "change", "field"), RECORDS)
+def test_a_malformed_record_is_named(project, path, stage, change, field):
+    """A record between stages with a missing or wrong field is named by file, line and field."""
+    from syntriever.files import read_jsonl, write_jsonl
+
+    lines = list(read_jsonl(path))
+    for broken in ({**lines[1], **change}, {k: v for k, v in lines[1].items() if k != field}):
+        write_jsonl(path, [lines[0], broken, *lines[2:]])
+        with pytest.raises(SyntrieverError, match=f"{path.name}, line 2: {field}"):
+            run_stage(stage)
+
+
+def test_unknown_ids_are_named(project):
+    """A compared passage that the corpus lacks, or a query without its record, is named."""
+    from syntriever.files import read_jsonl, write_jsonl
+
+    lines = list(read_jsonl(paths.COMPARISONS))
+    decided = next(i for i, line in enumerate(lines) if line["preferred"])
+    lines[decided]["preferred"] = "no-such-passage"
+    write_jsonl(paths.COMPARISONS, lines)
+    with pytest.raises(SyntrieverError, match="no-such-passage"):
+        run_stage("train_stage2")
+    write_jsonl(paths.VERIFIED, list(read_jsonl(paths.VERIFIED))[1:])
+    with pytest.raises(SyntrieverError, match="no record of the training query"):
+        run_stage("train_stage1")

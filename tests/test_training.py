@@ -1,5 +1,7 @@
 """Training: the batches' order, what a batch holds, resuming, diverging."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,8 @@ def test_a_resumed_run_ends_with_the_same_bytes(project, monkeypatch):
     (checkpoints,) = (project / ".checkpoints").iterdir()
     assert {f.name for f in checkpoints.iterdir()} == {"checkpoint-1", "checkpoint-2"}
     (checkpoints / "checkpoint-2" / "trainer_state.json").write_text('{"half')  # killed in saving
+    shutil.copytree(checkpoints / "checkpoint-1", checkpoints / "checkpoint-3")
+    (checkpoints / "checkpoint-3" / "model.safetensors").write_bytes(b"half")
     resumed_from = []
     train = training._Trainer.train
     monkeypatch.setattr(
@@ -96,12 +100,23 @@ def test_other_params_take_no_old_checkpoint(project):
     assert folder() != first
 
 
-def test_diverging_stops_and_keeps_the_last_model(project):
+def test_diverging_stops_and_keeps_the_last_model(project, monkeypatch):
     """The first loss that is not finite stops the stage; the model that stood there stays."""
+    from syntriever.distillation import Distillation
+
     before = (project / "models/stage1/model.safetensors").read_bytes()
-    set_params(project, {"train_stage1.learning_rate": 1e30, "train_stage1.epochs": 20})
-    with pytest.raises(SyntrieverError, match="diverged"):
+    loss = Distillation.loss
+    steps = []
+
+    def diverges_at_step_3(self, model, rows):
+        steps.append(rows)
+        value, extras = loss(self, model, rows)
+        return value * (float("inf") if len(steps) == 3 else 1), extras
+
+    monkeypatch.setattr(Distillation, "loss", diverges_at_step_3)
+    with pytest.raises(SyntrieverError, match="the loss of step 3 is inf"):
         run_stage("train_stage1")
+    assert len(steps) == 3
     assert (project / "models/stage1/model.safetensors").read_bytes() == before
     assert not list(project.rglob("*.part"))
 
