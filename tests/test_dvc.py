@@ -104,17 +104,18 @@ def test_experiments_run_what_depends_on_them(clone):
     assert stages_run(text) == AFTER_STAGE2
     clone.run("git", "checkout", "-q", ".")
     clone.run("dvc", "checkout", "-q")
-    clone.run("dvc", "exp", "run", "--queue", "-S", "train_stage2.epochs=1,2,3")
+    clone.run("dvc", "queue", "remove", "--all")  # what other tests left
+    clone.run("dvc", "exp", "run", "--queue", "-S", "train_stage2.epochs=1,2")
     clone.run("dvc", "queue", "start", "-j", "1")
     names = queued(clone)
-    assert len(names) == 3
+    assert len(names) == 2
     shown = clone.run("dvc", "exp", "show", "--csv", "--no-pager")
     assert all(name in shown for name in names)
     applied = []
     for name in names:
         clone.run("dvc", "exp", "apply", name)
         applied.append(clone.run("dvc", "params", "diff"))
-    assert sum("epochs" in diff for diff in applied) == 2  # the third is the committed value
+    assert sum("epochs" in diff for diff in applied) == 1  # the other is the committed value
     clone.run("git", "checkout", "-q", ".")
     clone.run("dvc", "checkout", "-q")
     assert clone.run("git", "status", "--porcelain") == ""
