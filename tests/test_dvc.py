@@ -3,14 +3,11 @@
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from openai_server import Server, completion
 from project import QUICK, ROOT, make_project, set_params
 
 ALL = {
@@ -43,13 +40,13 @@ class Clone:
         assert (done.returncode != 0) == fails, text
         return text
 
-
-def verdicts(body: dict, before: int) -> dict | None:
-    """What the stub answers: a verdict where one is asked for, else some text of its own."""
-    text = body["messages"][-1]["content"]
-    if "Which of the two passages" in text:
-        return completion("Passage #1")
-    return completion("Yes.") if "Is this passage accurate" in text else None
+    def start_queue(self) -> None:
+        """Start a queue worker. It lives on by itself, so its output must not be waited for."""
+        nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        subprocess.Popen(
+            ["dvc", "queue", "start", "-j", "1"],
+            cwd=self.folder, env=self._environment, stderr=subprocess.DEVNULL, **nowhere,
+        )  # fmt: skip
 
 
 def stages_run(text: str) -> set[str]:
@@ -106,7 +103,7 @@ def test_experiments_run_what_depends_on_them(clone):
     clone.run("dvc", "checkout", "-q")
     clone.run("dvc", "queue", "remove", "--all")  # what other tests left
     clone.run("dvc", "exp", "run", "--queue", "-S", "train_stage2.epochs=1,2")
-    clone.run("dvc", "queue", "start", "-j", "1")
+    clone.start_queue()
     names = queued(clone)
     assert len(names) == 2
     shown = clone.run("dvc", "exp", "show", "--csv", "--no-pager")
@@ -127,35 +124,12 @@ def queued(clone) -> list[str]:
 
     for _ in range(300):
         status = clone.run("dvc", "queue", "status")
-        if not re.search(r"\b(Running|Queued)\b", status):
+        if re.search(r"Success|Failed", status) and not re.search(r"\b(Running|Queued)\b", status):
             break
         time.sleep(1)
-    assert "Failed" not in status, status + clone.run("dvc", "queue", "logs", "0")
+    failed = re.findall(r"^(\w{7})\s.*Failed", status, re.MULTILINE)
+    assert not failed, status + "".join(clone.run("dvc", "queue", "logs", task) for task in failed)
     return re.findall(r"^\w{7}\s+(\S+)\s+.*Success", status, re.MULTILINE)
-
-
-def test_parallel_experiments_ask_once(clone):
-    """Two experiments at once that share their questions: the server sees each question once, both
-    succeed, and the journal holds every answer."""
-    with Server(verdicts) as server:
-        options = {
-            "teacher.backend": "openai",
-            "teacher.model": "stub",
-            "teacher.base_url": server.url,
-            "runtime.teacher.price_input": 0,
-            "runtime.teacher.price_output": 0,
-            "train_stage2.learning_rate": "1e-5,3e-5",
-        }
-        changes = [part for name, value in options.items() for part in ("-S", f"{name}={value}")]
-        clone.run("dvc", "queue", "remove", "--all")
-        clone.run("dvc", "exp", "run", "--queue", *changes)
-        clone.run("dvc", "queue", "start", "-j", "2")
-        assert len(queued(clone)) == 2
-        asked = Counter(call.asked for call in server.calls)
-    assert len(asked) > 36 + 12 and set(asked.values()) == {1}
-    journal = sqlite3.connect(clone.folder / ".journal/teacher.sqlite")
-    assert journal.execute("SELECT count(*) FROM answers").fetchone() == (len(asked),)
-    assert clone.run("git", "status", "--porcelain") == ""
 
 
 def test_each_stage_owns_its_curves(clone):
