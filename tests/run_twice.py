@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
 
-from cut_down import cut_down  # noqa: E402
-from project import ROOT, hashes, set_params  # noqa: E402
+from cut_down import cut_down
+from project import ROOT, hashes, set_params
 
 CHANGES = {
     "collection.path": "data/collections/cut_down",
