@@ -6,6 +6,7 @@ PREPARED = Path("data/prepared")
 CORPUS = PREPARED / "corpus.arrow"
 QUERIES = PREPARED / "queries"
 QRELS = PREPARED / "qrels"
+WRITTEN = Path("data/written/queries.jsonl")
 SYNTHESIZED = Path("data/synthetic/synthesized.jsonl")
 VERIFIED = Path("data/synthetic/verified.jsonl")
 COMPARISONS = Path("data/preferences/comparisons.jsonl")

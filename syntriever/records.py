@@ -21,6 +21,14 @@ class Query(BaseModel):
     query: Text
 
 
+class WrittenQuery(Query):
+    """A query that the teacher wrote for a passage, and passages that are hard to tell from it."""
+
+    passage_id: Text
+    kind: Text
+    hard_negatives: list[Text]
+
+
 class Synthesized(Query):
     """What the teacher wrote for a query; null where it wrote nothing."""
 

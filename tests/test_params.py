@@ -136,7 +136,7 @@ def test_views_hide_the_rest(tmp_path):
     """A stage sees only what its view declares, down to the leaf."""
     view = load(tmp_path, TEXT, params.TrainStage2View)
     assert not hasattr(view, "mine_pairs")
-    assert not hasattr(view.loss, "distill")
+    assert not hasattr(params.load(params.TrainStage1View, tmp_path / "params.yaml").loss, "align")
     assert view.loss.tau == 0.05
 
 

@@ -1,0 +1,73 @@
+"""params.yaml as typed, validated models, one view a stage. Nothing else reads the file.
+
+Every stage checks the whole file, then sees only the groups that its view declares.
+"""
+
+from syntriever.params.groups import (
+    AnyTeacher,
+    Collection,
+    Compute,
+    DistillLoss,
+    Encoder,
+    MinePairs,
+    Params,
+    QueryWritingTeacher,
+    RecordedTeacher,
+    RuntimeTeacher,
+    Scoring,
+    Splits,
+    SplitScoring,
+    TopK,
+    Training,
+    WriteQueries,
+)
+from syntriever.params.reading import PARAMS_FILE, load, load_all, read_compute
+from syntriever.params.views import (
+    VIEWS,
+    EmbedView,
+    EvaluateView,
+    MinePairsView,
+    PrepareView,
+    SynthesizeView,
+    TrainStage1View,
+    TrainStage2View,
+    TransferView,
+    VerifyView,
+    View,
+    WriteQueriesView,
+)
+
+__all__ = [
+    "PARAMS_FILE",
+    "VIEWS",
+    "AnyTeacher",
+    "Collection",
+    "Compute",
+    "DistillLoss",
+    "EmbedView",
+    "Encoder",
+    "EvaluateView",
+    "MinePairs",
+    "MinePairsView",
+    "Params",
+    "PrepareView",
+    "QueryWritingTeacher",
+    "RecordedTeacher",
+    "RuntimeTeacher",
+    "Scoring",
+    "SplitScoring",
+    "Splits",
+    "SynthesizeView",
+    "TopK",
+    "TrainStage1View",
+    "TrainStage2View",
+    "Training",
+    "TransferView",
+    "VerifyView",
+    "View",
+    "WriteQueries",
+    "WriteQueriesView",
+    "load",
+    "load_all",
+    "read_compute",
+]
