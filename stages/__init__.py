@@ -36,6 +36,11 @@ _AVX2 = {
 }
 
 
+_CHECK_DISK = (
+    "Check the path, its permissions and the room on the disk (`df -h .`), then run the same "
+    "again: nothing half-written is left."
+)
+
 # What makes the trainer another one (several processes) behind the params' back.
 _DISTRIBUTED = {"WORLD_SIZE", "RANK", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"}
 
@@ -61,12 +66,25 @@ def run(app: Callable[[], None]) -> None:
     try:
         app()
     except SyntrieverError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(1)
+        _fail(str(error))
     except OSError as error:  # no right, no room, a folder where a file should be
         where = f"{error.filename}: " if error.filename else ""
-        typer.secho(f"error: {where}{error.strerror or error}", fg="red", err=True)
-        sys.exit(1)
+        _fail(f"{where}{error.strerror or error}. {_CHECK_DISK}")
+    except Exception as error:
+        if not _disk_refused(error):
+            raise
+        _fail(f"a file could not be written: {str(error).splitlines()[0]}. {_CHECK_DISK}")
+
+
+def _fail(message: str) -> None:
+    typer.secho(f"error: {message}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _disk_refused(error: Exception) -> bool:
+    """Tell whether it is safetensors' or torch's way to say that a file could not be written."""
+    signs = {"SafetensorError": "I/O error", "RuntimeError": "inline_container"}
+    return signs.get(type(error).__name__, "\0") in str(error)
 
 
 def command(stage: Callable[..., None]) -> Callable[[], None]:
@@ -77,7 +95,8 @@ def command(stage: Callable[..., None]) -> Callable[[], None]:
 
 
 def _alone(stage: Callable[..., None]) -> Callable[..., None]:
-    """Refuse to run a stage twice at once in one checkout: both would write the same files."""
+    """Refuse to run a stage twice at once in one checkout: both would write the same files. A stage
+    that is stopped by hand says how to go on."""
 
     @functools.wraps(stage)
     def run_alone(*arguments, **options) -> None:
@@ -89,7 +108,13 @@ def _alone(stage: Callable[..., None]) -> Callable[..., None]:
                 raise SyntrieverError(
                     f"stages.{name} is running here already. Wait for it to end."
                 ) from None
-            stage(*arguments, **options)
+            try:
+                stage(*arguments, **options)
+            except KeyboardInterrupt:
+                raise SyntrieverError(
+                    "stopped. Run the same again, or `dvc repro`: a training goes on from its last "
+                    "checkpoint, and no answer of the teacher is asked for twice."
+                ) from None
 
     return run_alone
 

@@ -1,4 +1,4 @@
-"""Find a collection by name, or download it, before the pipeline runs."""
+"""Find a collection by name, download it, or join several, before the pipeline runs."""
 
 import os
 import re
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 @app.callback()
 def collection() -> None:
-    """Find a collection by name, or download it, before the pipeline runs."""
+    """Find a collection by name, download it, or join several, before the pipeline runs."""
 
 
 @app.command()
@@ -45,6 +45,38 @@ def get(name: Annotated[str, typer.Argument(help="The folder's name, such as sci
     folder = find(name) or download(name)
     typer.echo(f"{name} lies in {folder}", err=True)
     typer.echo(" ".join(options(name, folder)))
+
+
+@app.command()
+def join(
+    name: Annotated[str, typer.Argument(help="Of the new collection, such as both.")],
+    folders: Annotated[list[Path], typer.Argument(help="BEIR-format folders, two or more.")],
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="Recorded answers; once for each folder, in the same order."),
+    ] = None,
+) -> None:
+    """Make one collection of several, to train on them together; print the -S options for it.
+
+    Writes data/collections/NAME, its ids with their collection's name in front (scifact:4983). From
+    recorded answers it also writes data/teacher/NAME.jsonl and, where a FILE_written_queries.jsonl
+    lies beside a FILE.jsonl, data/teacher/NAME_written_queries.jsonl. Overwrites nothing. Words go
+    to stderr, the options to stdout.
+
+    Example: python -m stages.collection join both data/collections/concepts
+    data/collections/scifact --teacher data/teacher/concepts.jsonl --teacher
+    data/teacher/scifact.jsonl
+    """
+    from syntriever import joining
+
+    plain_path(REPOSITORY_FOLDER / name)  # before any work
+    sizes = joining.join(name, folders, teacher or [])
+    for part, size in sizes.items():
+        counts = ", ".join(f"{count} {what}" for what, count in size.items())
+        typer.echo(f"{part}: {counts}", err=True)
+    for warning in joining.warnings(sizes):
+        stages.warn(warning)
+    typer.echo(" ".join(options(name, REPOSITORY_FOLDER / name)))
 
 
 def places() -> list[Path]:
@@ -97,19 +129,35 @@ def options(name: str, folder: Path) -> list[str]:
     Raises:
         SyntrieverError: the path holds a character that the shell or DVC would take for another.
     """
+    from syntriever import joined_answers
+
+    chosen = ["-S", f"collection.path={plain_path(folder)}"]
+    recorded = joined_answers.answers_file(name)
+    if recorded.exists():
+        chosen += ["-S", f"teacher.recorded={recorded.as_posix()}"]
+    else:
+        stages.warn(f"{recorded} does not exist: no answers of the teacher are recorded for {name}")
+    written = joined_answers.written_file(name)
+    if written.exists():
+        chosen += ["-S", f"teacher.recorded_queries={written.as_posix()}"]
+        if kinds := joined_answers.written_kinds(written):
+            chosen += ["-S", f"write_queries.kinds=[{','.join(kinds)}]"]
+    return chosen
+
+
+def plain_path(folder: Path) -> str:
+    """Return the folder's path as it can stand unquoted in a command line.
+
+    Raises:
+        SyntrieverError: it can't.
+    """
     path = _path_for_dvc(folder)
     if not re.fullmatch(r"[\w./:@+-]+", path, re.ASCII):
         raise SyntrieverError(
             f"{path!r} holds a character that the shell or `dvc exp run -S` would take for "
             "something else (a space, a comma, an accent). Move the collection to a plainer path."
         )
-    chosen = ["-S", f"collection.path={path}"]
-    recorded = Path("data/teacher") / f"{name}.jsonl"
-    if recorded.exists():
-        chosen += ["-S", f"teacher.recorded={recorded.as_posix()}"]
-    else:
-        stages.warn(f"{recorded} does not exist: no answers of the teacher are recorded for {name}")
-    return chosen
+    return path
 
 
 def _path_for_dvc(folder: Path) -> str:

@@ -1,12 +1,17 @@
 """Retrieve passages with the stage-1 encoder and ask the teacher which of two it prefers."""
 
+import itertools
 from collections import Counter
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import stages
 from syntriever import files, params, paths
+
+if TYPE_CHECKING:
+    from syntriever.collection import Corpus
 
 
 @stages.command
@@ -21,8 +26,10 @@ def mine_pairs(
     Reads data/embeddings/stage1 (corpus.npy, train.npy), from data/prepared corpus.arrow,
     queries/train.jsonl and (with collection.use_labels) qrels/train.tsv, then prompts/compare.txt
     and the teacher's recorded answers (teacher.recorded); with teacher.backend openai asks a
-    server. Writes data/preferences/comparisons.jsonl, one pair a line, null where the teacher gave
-    no clear answer, and metrics/mine_pairs.json.
+    server. With mine_pairs.written also models/stage1 and data/written/queries.jsonl: of a written
+    query its own passage is preferred, and nobody is asked. Writes
+    data/preferences/comparisons.jsonl, one pair a line, null where the teacher gave no clear
+    answer, and metrics/mine_pairs.json.
 
     Example: python -m stages.mine_pairs
     """
@@ -35,6 +42,7 @@ def mine_pairs(
     from syntriever.vectors import read_vectors
 
     mining, reasks = settings.mine_pairs, settings.teacher.reasks
+    teacher = settings.teacher.model_copy(update={"model": mining.model or settings.teacher.model})
     corpus = Corpus.open(paths.CORPUS)
     queries = read_queries(paths.queries("train"))
     qrels = read_qrels(paths.qrels("train")) if settings.collection.use_labels else None
@@ -47,18 +55,41 @@ def mine_pairs(
     sampling = preferences.Sampling(mining.top_k, mining.pairs, settings.seed, mining.both_orders)
     if estimate:
         requests = preferences.requests(queries, rows, corpus, sampling)
-        stages.tell(report(requests, settings.teacher, runtime, reasks))
+        stages.tell(report(requests, teacher, runtime, reasks))
         return
-    for warning in conversation.warnings(settings.teacher, ["compare"]):
+    for warning in conversation.warnings(teacher, ["compare"]):
         stages.warn(warning)
     counts: Counter[str] = Counter()
-    with conversation.opened(settings.teacher, runtime, reasks) as talk:
+    with conversation.opened(teacher, runtime, reasks) as talk:
         comparisons = preferences.compare(queries, rows, corpus, talk, sampling, qrels, counts)
-        files.write_jsonl(paths.COMPARISONS, comparisons)
-    live = settings.teacher.backend != "recorded"
+        written = _of_written(settings, corpus, counts) if mining.written else ()
+        files.write_jsonl(paths.COMPARISONS, itertools.chain(comparisons, written))
+    live = teacher.backend != "recorded"
     metrics = preferences.summary(counts, mining.both_orders, live) | talk.metrics()
     files.write_json(paths.METRICS / "mine_pairs.json", metrics)
     stages.show(metrics)
+
+
+def _of_written(
+    settings: params.MinePairsView, corpus: "Corpus", counts: Counter[str]
+) -> Iterator[dict]:
+    """Retrieve for the written queries too; see `preferences.of_written`."""
+    import numpy as np
+
+    from syntriever import encoder, preferences, records
+    from syntriever.vectors import read_vectors
+
+    queries = list(records.read(paths.WRITTEN, records.WrittenQuery))
+    if not queries:
+        return
+    texts = [[one["query"] for one in queries]]
+    model = encoder.load(paths.model("stage1"), settings.compute.device)
+    vectors = encoder.encode(
+        model, iter(texts), "query", settings.compute, settings.embed.batch_size
+    )
+    passages = read_vectors(paths.embeddings("stage1") / "corpus.npy", len(corpus))
+    rows = preferences.retrieve(np.concatenate(list(vectors)), passages, settings.mine_pairs.top_k)
+    yield from preferences.of_written(queries, rows, corpus, settings.mine_pairs.top_k, counts)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from syntriever.files import write_json
 def prepare() -> None:
     """Check the collection, write its prepared form and fetch the pre-trained encoder.
 
-    Reads the BEIR-format folder at collection.path: corpus.jsonl, queries.jsonl and train.tsv,
-    dev.tsv, test.tsv in qrels. Writes data/prepared (corpus.arrow, queries and qrels by split),
-    models/untrained and metrics/prepare.json. A collection with a fault leaves nothing behind.
+    Reads the BEIR-format folder at collection.path: corpus.jsonl, queries.jsonl, train.tsv, dev.tsv
+    and test.tsv in qrels, and collection.json where `stages.init` made it. Writes data/prepared
+    (corpus.arrow, queries and qrels by split, origin.json), models/untrained and
+    metrics/prepare.json. A collection with a fault leaves nothing behind.
 
     Example: python -m stages.prepare
     """

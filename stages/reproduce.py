@@ -31,8 +31,8 @@ def reproduce(
     for split in splits:
         typer.echo("\n".join(reproduction.lines(split)) + "\n")
     if record:
+        reproduction.fill_readme(tables)  # first: it may be refused
         reproduction.record_cpu()
-        reproduction.fill_readme(tables)
         typer.echo(f"{reproduction.CPU_RECORD}: {reproduction.cpu_type()}")
         return
     verdict = reproduction.judge()

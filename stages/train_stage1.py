@@ -6,6 +6,7 @@ from syntriever import params, paths
 INPUTS = (
     paths.model("untrained"),
     paths.VERIFIED,
+    paths.WRITTEN,
     paths.CORPUS,
     paths.queries("train"),
     paths.qrels("train"),
@@ -16,7 +17,8 @@ INPUTS = (
 def train_stage1() -> None:
     """Distil the teacher's texts into the encoder (stage 1).
 
-    Reads models/untrained, data/synthetic/verified.jsonl and the training split of data/prepared.
+    Reads models/untrained, data/synthetic/verified.jsonl, data/written/queries.jsonl and the
+    training split of data/prepared.
     Writes models/stage1 (a SentenceTransformer folder), metrics/train_stage1.json and the curves in
     plots/train_stage1. A killed run goes on from its last checkpoint.
 
@@ -30,7 +32,8 @@ def train_stage1() -> None:
     from syntriever.files import replacing, write_json
 
     encoder.autocast(settings.compute)
-    objective = Distillation(settings)
+    use_labels = settings.collection.use_labels
+    objective = Distillation(settings.loss, use_labels, settings.train_stage1.chunk_size)
     model = encoder.load(paths.model("untrained"), settings.compute.device)
     log = training.train(
         model,
@@ -42,7 +45,7 @@ def train_stage1() -> None:
         runtime.checkpoint_every_steps,
         paths.PLOTS / "train_stage1",
     )
-    metrics = {"rows": len(objective.rows), **training.summary(log, settings.train_stage1.epochs)}
+    metrics = {"rows": len(objective.rows), **training.summary(log)}
     with replacing(paths.model("stage1")) as folder:
         encoder.save(model, folder)
         card.write(folder, "stage1", settings, metrics)

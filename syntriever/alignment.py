@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from syntriever import encoder, losses, params, paths, records
 from syntriever.collection import Corpus, text_key
-from syntriever.distillation import read_labels
+from syntriever.distillation import Distillation, read_labels
 from syntriever.errors import SyntrieverError
 
 
@@ -33,13 +33,23 @@ class Row:
         """The distinct corpus rows of all pairs, in order of first appearance."""
         return list(dict.fromkeys(row for pair in self.pairs for row in pair))
 
+    @property
+    def beaten(self) -> dict[int, list[int]]:
+        """For each passage that won a pair, those that lost to it."""
+        beaten: dict[int, list[int]] = {}
+        for preferred, rejected in self.pairs:
+            beaten.setdefault(preferred, []).append(rejected)
+        return beaten
+
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch's distinct passages, and one entry a pair.
+    """A batch's distinct passages, one entry a pair, and one a passage that won pairs.
 
     query, preferred, rejected: (pairs,) long, into the queries and passages; candidates: (pairs,
     passages) bool, the pair itself and the passages of the other rows.
+    winner_query, winner: (winners,) long; below: (winners, passages) bool, the passages that lost
+    to the winner and those of the other rows.
     """
 
     queries: list[str]
@@ -48,6 +58,9 @@ class Batch:
     preferred: Tensor
     rejected: Tensor
     candidates: Tensor
+    winner_query: Tensor
+    winner: Tensor
+    below: Tensor
     masked: int
     """How many (row, passage) places were masked as labelled for the row's query."""
 
@@ -58,15 +71,18 @@ class Alignment:
     def __init__(self, settings: params.TrainStage2View) -> None:
         """Read the rows from the teacher's comparisons.
 
+        Where none was asked for (mine_pairs.pairs: 0), there are no rows.
+
         Raises:
-            SyntrieverError: no pair was decided.
+            SyntrieverError: no pair was decided of those that were asked.
         """
         self._settings = settings
         self._corpus = Corpus.open(paths.CORPUS)
         self._labels = read_labels(self._corpus) if settings.collection.use_labels else {}
         self.rows = list(_read_rows(self._corpus))
         self.query_ids = [row.query_id for row in self.rows]
-        if not self.rows:
+        self._replay = _Replay(settings) if settings.train_stage2.replay and self.rows else None
+        if not self.rows and any(records.read(paths.COMPARISONS, records.Comparison)):
             raise SyntrieverError(
                 f"{paths.COMPARISONS} holds no decided pair, so there is nothing to align with. "
                 "See metrics/mine_pairs.json: how many pairs were asked, and how many answered."
@@ -84,8 +100,13 @@ class Alignment:
         others = ~own & ~labelled
         query = torch.tensor([i for i, row in enumerate(picked) for _ in row.pairs])
         pairs = torch.tensor([[column[p] for p in pair] for row in picked for pair in row.pairs])
-        candidates = others[query]
-        candidates = candidates.scatter(1, pairs, True)
+        candidates = others[query].scatter(1, pairs, True)
+        winners = [
+            (i, one, lost) for i, row in enumerate(picked) for one, lost in row.beaten.items()
+        ]
+        below = others[torch.tensor([i for i, _, _ in winners])]
+        for place, (_, _, lost) in enumerate(winners):
+            below[place, [column[p] for p in lost]] = True
         return Batch(
             queries=[row.query for row in picked],
             passages=texts,
@@ -93,6 +114,9 @@ class Alignment:
             preferred=pairs[:, 0],
             rejected=pairs[:, 1],
             candidates=candidates,
+            winner_query=torch.tensor([i for i, _, _ in winners]),
+            winner=torch.tensor([column[one] for _, one, _ in winners]),
+            below=below,
             masked=int((labelled & ~own).sum()),
         )
 
@@ -114,15 +138,23 @@ class Alignment:
         return torch.tensor([text_key(text) in labelled for text in texts])
 
     def loss(self, model: SentenceTransformer, rows: Sequence[int]) -> tuple[Tensor, dict]:
-        """Return the mean loss over the pairs, and the share of them that is ordered rightly."""
+        """Return the mean loss over the pairs (`plackett_luce`: over the draws), with the replayed
+        stage-1 loss, and the share of the pairs that is ordered rightly."""
         batch = self.batch(rows)
         size = self._settings.train_stage2.chunk_size
         queries = encoder.forward(model, batch.queries, "query", size)
         passages = encoder.forward(model, batch.passages, "document", size)
         scores = encoder.scores(queries, passages, self._settings.loss.tau)
         values = align_loss(scores, batch, self._settings.loss.align)
-        ordered = _ordered(scores.detach(), batch)
-        return values.mean(), {"ordered": float(ordered), "masked": float(batch.masked)}
+        extras = {
+            "ordered": float(_ordered(scores.detach(), batch)),
+            "masked": float(batch.masked),
+        }
+        if self._replay is None:
+            return values.mean(), extras
+        replayed = self._replay.loss(model, [self.query_ids[i] for i in rows])
+        weight = self._settings.train_stage2.replay
+        return values.mean() + weight * replayed, extras | {"replayed": replayed.item()}
 
     def ordered_share(self, model: SentenceTransformer, compute: params.Compute) -> float:
         """Return the share of all pairs whose preferred passage scores above the rejected one."""
@@ -146,12 +178,36 @@ class Alignment:
         return right / count
 
 
+class _Replay:
+    """The stage-1 loss of the queries of a batch of stage 2, so that stage 1 is not forgotten."""
+
+    def __init__(self, settings: params.TrainStage2View) -> None:
+        use_labels = settings.collection.use_labels
+        self._stage1 = Distillation(settings.loss, use_labels, settings.train_stage2.chunk_size)
+        self._row: dict[str, int] = {}  # a query's first, where it has several labels
+        for i, query_id in enumerate(self._stage1.query_ids):
+            self._row.setdefault(query_id, i)
+
+    def loss(self, model: SentenceTransformer, query_ids: Sequence[str]) -> Tensor:
+        rows = [self._row[query_id] for query_id in query_ids if query_id in self._row]
+        return self._stage1.loss(model, rows)[0] if rows else torch.zeros((), device=model.device)
+
+
 _SLICE = 256
 
 
 def align_loss(scores: Tensor, batch: Batch, loss: str) -> Tensor:
-    """Return the loss of each pair, (pairs,), from `scores` (queries, passages) over tau."""
+    """Return the loss of each pair, (pairs,), from `scores` (queries, passages) over tau.
+
+    `plackett_luce` returns one of each winner, (winners,), instead: the negative log of its chance
+    to be drawn before the passages that lost to it and those of the other rows. Where the teacher
+    decided all pairs without contradiction, these are the draws of the whole order (Xia et al.,
+    Listwise approach to learning to rank, ICML 2008), but for the last one.
+    """
     device = scores.device
+    if loss == "plackett_luce":
+        scores = scores[batch.winner_query.to(device)]
+        return losses.info_nce(scores, batch.winner.to(device), batch.below.to(device))
     scores = scores[batch.query.to(device)]
     preferred, rejected = batch.preferred.to(device), batch.rejected.to(device)
     if loss == "bradley_terry":

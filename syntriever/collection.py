@@ -4,7 +4,9 @@ Passages lie in an Arrow file that is mapped into memory, never read whole: what
 passages works for 9 million. Queries and judgements are few enough to be read at once.
 """
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,10 @@ from syntriever.errors import SyntrieverError
 
 # 64-bit offsets: a batch of long passages may exceed 2 GB.
 SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
+
+# Unicode's categories of what leaves no mark: control and format characters (zero-width ones among
+# them), spaces and separators.
+INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}
 
 Rows = int | Sequence[int] | np.ndarray
 
@@ -43,14 +49,12 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     Raises:
         SyntrieverError: the file is missing, or a line is no judgement.
     """
-    if not Path(path).is_file():
-        raise files.missing(path)
     qrels: dict[str, dict[str, int]] = {}
-    with Path(path).open(encoding="utf-8", newline="\n") as file:
+    with files.opened(path) as file:
         next(file, None)  # the header
         for number, line in enumerate(file, start=2):
             try:
-                query_id, passage_id, grade = line.split("\t")
+                query_id, passage_id, grade = line.decode("utf-8").split("\t")
                 qrels.setdefault(query_id, {})[passage_id] = int(grade)
             except ValueError:
                 raise SyntrieverError(
@@ -72,6 +76,15 @@ def passage_text(title: str, text: str) -> str:
 def text_key(text: str) -> str:
     """Return what makes two texts one: all but white space."""
     return " ".join(text.split())
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether a text holds nothing that could be seen: no passage, query or answer.
+
+    >>> is_blank(" \\u200b\\ufeff\\n"), is_blank(" .")
+    (True, False)
+    """
+    return all(unicodedata.category(character) in INVISIBLE for character in text)
 
 
 class Corpus:
@@ -148,3 +161,37 @@ class Corpus:
             inside = pa.array(rows[places] - self._starts[number])
             values[places] = self._batches[number].column(column).take(inside).to_pylist()
         return values.tolist()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who made the queries that a collection is scored on; see `python -m stages.init`.
+
+    Attributes:
+        test_queries: `labelled`: people's own queries · `written`: the teacher wrote them, so that
+            every score says so.
+        held_out: ids of the passages that no training query is written from.
+    """
+
+    test_queries: str
+    held_out: frozenset[str]
+
+
+def read_origin(file: Path) -> Origin:
+    """Read a collection's collection.json, or what `prepare` made of it; a collection without one
+    has queries of people's own.
+
+    Raises:
+        SyntrieverError: it does not say who made the test queries.
+    """
+    if not file.exists():
+        return Origin("labelled", frozenset())
+    record = files.read_json(file)
+    made_by, held_out = record.get("test_queries"), record.get("held_out", [])
+    if made_by not in ("labelled", "written") or not isinstance(held_out, list):
+        raise SyntrieverError(
+            f'{file}: "test_queries" must be "labelled" or "written", and "held_out" a list of '
+            "passage ids. `python -m stages.init` writes it; without the file all queries count "
+            "as labelled."
+        )
+    return Origin(made_by, frozenset(map(str, held_out)))

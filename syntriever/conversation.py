@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from syntriever import params, prompts
 from syntriever.errors import SyntrieverError
-from syntriever.teacher import RecordedTeacher, open_live
+from syntriever.teacher import RecordedQueries, RecordedTeacher, open_live
 from syntriever.teacher.base import (
     CONTENT_FILTER,
     CUT_OFF,
@@ -40,6 +40,16 @@ NOT_PARAMS = {
 # Which metric counts which reason; all others count as no_answer.
 METRIC = {REFUSAL: "refusals", CONTENT_FILTER: "refusals", CUT_OFF: "cut_off"}
 
+# The metrics of a stage that has nothing to ask; see `Conversation.metrics`.
+NOTHING_ASKED = {
+    "refusals": 0,
+    "cut_off": 0,
+    "no_answer": 0,
+    "calls": 0,
+    "prompt_tokens": 0,
+    "completion_tokens": 0,
+}
+
 T = TypeVar("T")
 
 
@@ -51,10 +61,18 @@ def open_teacher(chosen: params.AnyTeacher, runtime: params.RuntimeTeacher) -> T
             variable contradicts the params.
     """
     if chosen.backend == "recorded":
-        return RecordedTeacher(Path(chosen.recorded))
+        writes = isinstance(chosen, params.QueryWritingTeacher)
+        return (RecordedQueries if writes else RecordedTeacher)(recorded_file(chosen))
     refuse_variables(chosen, os.environ)
     key = os.environ.get(KEY, "").strip() or None
     return open_live(live_settings(chosen), limits(runtime), runtime.mode, key)
+
+
+def recorded_file(chosen: params.AnyTeacher) -> Path:
+    """Return the file of recorded answers to what a stage asks; of queries, to those that write."""
+    if isinstance(chosen, params.QueryWritingTeacher):
+        return Path(chosen.recorded_queries)
+    return Path(chosen.recorded)
 
 
 def refuse_variables(chosen: params.AnyTeacher, environment: Mapping[str, str]) -> None:
@@ -99,7 +117,7 @@ def limits(runtime: params.RuntimeTeacher) -> Limits:
 def warnings(chosen: params.AnyTeacher, names: Iterable[str]) -> Iterator[str]:
     """Yield a warning for each of these prompts that is not the one whose answers were recorded."""
     if chosen.backend == "recorded":
-        yield from prompts.changed_since_recording(Path(chosen.recorded), names)
+        yield from prompts.changed_since_recording(recorded_file(chosen), names)
 
 
 @contextmanager
@@ -136,23 +154,32 @@ class Conversation:
         self._lacking: Counter[str] = Counter()  # reason -> questions without a usable answer
         self._cut_but_read = 0
 
-    def texts(self, requests: Iterable[Request], at_most: int) -> Iterator[str | None]:
-        """Yield the text that answers each request, stripped; None where there is none to be used.
+    def texts(
+        self,
+        requests: Iterable[Request],
+        at_most: int,
+        read: Callable[[str], str | None] = str.strip,
+    ) -> Iterator[str | None]:
+        """Yield the text that answers each request; None where there is none to be used.
 
-        None stands for a refusal, an answer that was cut off, and no answer.
+        None stands for a refusal, an answer that was cut off, no answer, and a text that `read`
+        refuses.
 
         Args:
             requests: read as the answers come.
             at_most: how many requests there can be. With more failures than that allows the rest is
                 not asked, since it would be paid for and thrown away.
+            read: makes of an answer the text that is used, by default without white space around
+                it; None where it can't be used, which counts as unclear.
 
         Raises:
             SyntrieverError: too many were not answered, or the teacher cannot go on.
         """
         for answer in self._teacher.answer(_Counted(requests, at_most)):
             reason = _reason(answer)
-            self._count(reason, at_most)
-            yield None if reason else answer.text.strip()
+            text = None if reason else read(answer.text)
+            self._count(reason or (UNCLEAR if text is None else None), at_most)
+            yield text
         self._check(self._asked)
 
     def verdicts(

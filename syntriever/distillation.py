@@ -1,6 +1,6 @@
 """Stage 1: rows, batches and loss of the distillation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,11 @@ from syntriever.errors import SyntrieverError
 
 @dataclass(frozen=True)
 class Row:
-    """One query with one labelled passage (a corpus row; None without labels) and its texts."""
+    """One query with one labelled passage (a corpus row; None without labels) and its texts.
+
+    A query that the teacher wrote is labelled with the passage that it was written for, and has no
+    synthetic text.
+    """
 
     query_id: str
     query: str
@@ -22,6 +26,8 @@ class Row:
     positive: str | None
     cot: str | None
     hard_negatives: tuple[str, ...]
+    mined: tuple[int, ...] = ()
+    """Corpus rows of more hard negatives, for a written query."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +50,29 @@ class Batch:
 class Distillation:
     """The objective of stage 1."""
 
-    def __init__(self, settings: params.TrainStage1View) -> None:
-        """Read the rows from the prepared collection and the verified synthetic texts.
+    def __init__(self, loss: params.DistillLoss, use_labels: bool, chunk_size: int) -> None:
+        """Read the rows from the prepared collection, the verified and the written texts.
+
+        Args:
+            loss: which one, and its temperature and weights.
+            use_labels: read the training judgements; without them no training query has a labelled
+                passage, and none is masked.
+            chunk_size: texts encoded at once.
 
         Raises:
             SyntrieverError: no row has a positive.
         """
-        self._settings = settings
+        self._loss = loss
+        self._chunk_size = chunk_size
         self._corpus = Corpus.open(paths.CORPUS)
-        self._labels = read_labels(self._corpus) if settings.collection.use_labels else {}
-        self.rows = list(self._read_rows())
+        self._labels = read_labels(self._corpus) if use_labels else {}
+        self.rows = [*self._read_rows(), *_written_rows(self._corpus)]
         self.query_ids = [row.query_id for row in self.rows]
         if not self.rows:
             raise SyntrieverError(
                 "There is nothing to train on: no query has a labelled passage, a synthetic "
-                "positive or a chain of thought. Turn on synthesize.cot, synthesize.passages or "
-                "collection.use_labels."
+                "positive or a chain of thought. Turn on synthesize.cot, synthesize.passages, "
+                "collection.use_labels or write_queries.per_passage."
             )
 
     def _read_rows(self):
@@ -93,7 +106,7 @@ class Distillation:
                 columns.add(i, "labelled", self._corpus.texts([row.labelled])[0])
             columns.add(i, "positive", row.positive)
             columns.add(i, "cot", row.cot)
-            for text in row.hard_negatives:
+            for text in [*row.hard_negatives, *self._corpus.texts(row.mined)]:
                 columns.add(i, "hard_negative", text)
         for i, row in enumerate(picked):
             others = [r for r in self._labels.get(row.query_id, []) if r != row.labelled]
@@ -112,12 +125,11 @@ class Distillation:
     def loss(self, model: SentenceTransformer, rows: Sequence[int]) -> tuple[Tensor, dict]:
         """Return the mean loss over the queries that have a positive, and the positives' shares."""
         batch = self.batch(rows)
-        size = self._settings.train_stage1.chunk_size
-        queries = encoder.forward(model, batch.queries, "query", size)
-        passages = encoder.forward(model, batch.passages, "document", size)
-        scores = encoder.scores(queries, passages, self._settings.loss.tau)
+        queries = encoder.forward(model, batch.queries, "query", self._chunk_size)
+        passages = encoder.forward(model, batch.passages, "document", self._chunk_size)
+        scores = encoder.scores(queries, passages, self._loss.tau)
         batch = on_device(batch, scores.device)
-        values, counted = distill_loss(scores, batch, self._settings.loss)
+        values, counted = distill_loss(scores, batch, self._loss)
         return losses.mean_counted(values, counted), _extras(scores.detach(), batch)
 
 
@@ -148,6 +160,21 @@ def distill_loss(
             )
             counted = (weights > 0).any(dim=1)
             return losses.multi_positive_info_nce(scores, positives, candidates, weights), counted
+
+
+def _written_rows(corpus: Corpus) -> Iterator[Row]:
+    written = list(records.read(paths.WRITTEN, records.WrittenQuery))
+    named = {passage for one in written for passage in (one["passage_id"], *one["hard_negatives"])}
+    rows = corpus.rows(named)
+    if named - rows.keys():
+        raise SyntrieverError(
+            f"{paths.WRITTEN}: {min(named - rows.keys())!r} is no passage of the corpus. Run "
+            "`dvc repro`, which makes the file again."
+        )
+    for one in written:
+        mined = tuple(rows[passage] for passage in one["hard_negatives"])
+        passage = rows[one["passage_id"]]
+        yield Row(one["query_id"], one["query"], passage, None, None, (), mined)
 
 
 def read_labels(corpus: Corpus) -> dict[str, list[int]]:
@@ -208,12 +235,14 @@ def _target(batch: Batch) -> Tensor:
 
 def _extras(scores: Tensor, batch: Batch) -> dict[str, float]:
     """The share of the soft-nearest-neighbour numerator that each kind of positive holds, averaged
-    over the queries that have a positive; and how many columns were masked."""
+    over the queries that have several to choose from; and how many columns were masked."""
     positives = batch.labelled | batch.positive | batch.cot
-    share = losses.numerator_share(scores, positives)
-    queries = max(1, int(positives.any(dim=1).sum()))
-    extras = {
-        f"share_{kind}": float((share * getattr(batch, kind)).sum() / queries)
-        for kind in ("labelled", "positive", "cot")
-    }
-    return extras | {"masked": float(batch.masked.sum())}
+    several = positives.sum(dim=1, keepdim=True) > 1
+    extras = {"masked": float(batch.masked.sum())}
+    if several.any():
+        share = losses.numerator_share(scores, positives) * several
+        extras |= {
+            f"share_{kind}": float((share * getattr(batch, kind)).sum() / several.sum())
+            for kind in ("labelled", "positive", "cot")
+        }
+    return extras

@@ -20,7 +20,7 @@ def embed_all(model: SentenceTransformer, settings: params.EmbedView, folder: Pa
     corpus = Corpus.open(paths.CORPUS)
     with replacing(folder) as temporary:
         temporary.mkdir()
-        _write(
+        write(
             temporary / "corpus.npy",
             model,
             corpus.batches(BATCH),
@@ -31,10 +31,10 @@ def embed_all(model: SentenceTransformer, settings: params.EmbedView, folder: Pa
         for split in ("train", "dev", "test"):
             texts = [query.query for query in read_queries(paths.queries(split))]
             batches = (texts[i : i + BATCH] for i in range(0, len(texts), BATCH))
-            _write(temporary / f"{split}.npy", model, batches, len(texts), "query", settings)
+            write(temporary / f"{split}.npy", model, batches, len(texts), "query", settings)
 
 
-def _write(
+def write(
     file: Path,
     model: SentenceTransformer,
     batches: Iterator[list[str]],

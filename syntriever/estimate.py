@@ -12,10 +12,23 @@ from syntriever.teacher import journal, money
 from syntriever.teacher.base import Request
 from syntriever.teacher.journal import Journal
 from syntriever.teacher.recorded import TEXT_FIELDS
+from syntriever.teacher.recorded_queries import QUERY_FIELDS
 from syntriever.teacher.settings import LiveSettings
 
 # Tokens of an answer where no recorded one can be measured. A verdict is a word or two.
-GUESSES = {"cot": 300, "positive": 300, "negative": 300, "relabel": 4, "compare": 6}
+GUESSES = {
+    "write_situation": 60,
+    "write_direct": 25,
+    "write_claim": 35,
+    "cot": 300,
+    "positive": 300,
+    "negative": 300,
+    "relabel": 4,
+    "compare": 6,
+}
+
+# Which field of a recorded answer is the text that answers which prompt.
+FIELDS = QUERY_FIELDS | TEXT_FIELDS
 
 
 @dataclass
@@ -87,7 +100,7 @@ def usual_tokens(recorded: Path) -> dict[str, int]:
     lengths = defaultdict(list)
     if recorded.exists():
         for record in read_jsonl(recorded):
-            for prompt, field in TEXT_FIELDS.items():
+            for prompt, field in FIELDS.items():
                 if record.get(field):
                     lengths[prompt].append(money.text_tokens(record[field]))
     return GUESSES | {prompt: round(sum(all_) / len(all_)) for prompt, all_ in lengths.items()}
@@ -100,7 +113,7 @@ def report(
     reasks: int = 0,
 ) -> Iterator[str]:
     """Yield the lines that a stage prints for `--estimate`."""
-    recorded = Path(chosen.recorded)
+    recorded = conversation.recorded_file(chosen)
     usual = usual_tokens(recorded)
     found = estimate(requests, conversation.live_settings(chosen), usual, journal.default_path())
     whole = total(found.values())
@@ -120,11 +133,11 @@ def report(
 
 def _row(name: str, *numbers: int | str) -> str:
     cells = [f"{one:,}" if isinstance(one, int) else one for one in numbers]
-    return f"{name:10}" + "".join(f"{cell:>16}" for cell in cells)
+    return f"{name:16}" + "".join(f"{cell:>16}" for cell in cells)
 
 
 def _notes(found: dict[str, Estimate], usual: dict[str, int], recorded: Path) -> Iterator[str]:
-    written = [name for name in found if name in TEXT_FIELDS]
+    written = [name for name in found if name in FIELDS]
     lengths = ", ".join(f"{name} {usual[name]}" for name in found)
     source = f"as in {recorded}" if written and recorded.exists() else "a guess"
     yield f"Tokens out: a usual answer has so many ({source}): {lengths}. At most: max_tokens each."

@@ -5,7 +5,7 @@ without an answer counts 0. Equal scores follow `syntriever.search`: the order o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pandas as pd
 import pytrec_eval
 
 from syntriever import params, paths
-from syntriever.collection import Corpus, read_qrels, read_queries
+from syntriever.collection import Corpus, Query, read_qrels, read_queries
 from syntriever.errors import SyntrieverError
 from syntriever.files import replacing, write_json
 from syntriever.search import BM25, strictly_falling, top_k
@@ -54,22 +54,32 @@ def read_split(name: str) -> Split:
     Raises:
         SyntrieverError: it holds no judged query.
     """
-    queries = read_queries(paths.queries(name))
-    qrels = read_qrels(paths.qrels(name))
-    relevant = {query: _relevant(grades) for query, grades in qrels.items()}
     trained = set().union(*map(_relevant, read_qrels(paths.qrels("train")).values()))
-    judged = [query.query_id for query in queries if relevant.get(query.query_id)]
-    if not judged:
+    split = make_split(name, read_queries(paths.queries(name)), read_qrels(paths.qrels(name)))
+    if not split.judged:
         raise SyntrieverError(
             f"The collection has no judged {name} query. Leave {name} out of evaluate.splits."
         )
+    seen = {query for query in split.judged if _relevant(split.qrels[query]) & trained}
+    return replace(split, unseen=[query for query in split.judged if query not in seen])
+
+
+def make_split(name: str, queries: Sequence[Query], qrels: dict[str, dict[str, int]]) -> Split:
+    """Return a split of a collection that no training has seen: all its judged queries are unseen.
+
+    Args:
+        name: of the split.
+        queries: of the split, in the order of the collection.
+        qrels: query id -> passage id -> grade.
+    """
+    judged = [one.query_id for one in queries if _relevant(qrels.get(one.query_id, {}))]
     return Split(
         name=name,
         query_ids=[query.query_id for query in queries],
         texts=[query.query for query in queries],
         qrels=qrels,
         judged=judged,
-        unseen=[query for query in judged if not relevant[query] & trained],
+        unseen=judged,
     )
 
 
@@ -85,7 +95,7 @@ def evaluate(settings: params.EvaluateView) -> None:
             folder.mkdir()
         for name in settings.evaluate.splits:
             split = read_split(name)
-            _refuse_own_ids(split, settings.evaluate)
+            refuse_own_ids(split, paths.qrels(name), settings.evaluate)
             runs = {system: search(system, split, corpus, settings.evaluate) for system in SYSTEMS}
             scores = {system: score(run, split) for system, run in runs.items()}
             _write_details(details / name, runs, scores, split, settings.evaluate)
@@ -94,25 +104,44 @@ def evaluate(settings: params.EvaluateView) -> None:
             write_json(plots / f"ndcg_{name}.json", _curve(scores))
 
 
-def _refuse_own_ids(split: Split, settings: params.Evaluate) -> None:
+def refuse_own_ids(split: Split, qrels_file: Path, settings: params.Scoring) -> None:
+    """Refuse to take relevant passages out of rankings because they have their query's id.
+
+    Raises:
+        SyntrieverError: `ignore_identical_ids` would do that.
+    """
     own = [query for query in split.judged if split.qrels[query].get(query, 0) >= 1]
     if settings.ignore_identical_ids and own:
         raise SyntrieverError(
-            f"{paths.qrels(split.name)}: the passage relevant to query {own[0]!r} has the query's "
-            f"own id (so it is for {len(own)} queries), and evaluate.ignore_identical_ids: true "
+            f"{qrels_file}: the passage relevant to query {own[0]!r} has the query's own id "
+            f"(so it is for {len(own)} queries), and evaluate.ignore_identical_ids: true "
             "takes it out of every ranking. Set it to false, or give queries and passages ids of "
             "their own."
         )
 
 
-def search(system: str, split: Split, corpus: Corpus, settings: params.Evaluate) -> Run:
-    """Return one system's ranking of every query of a split."""
+def search(
+    system: str,
+    split: Split,
+    corpus: Corpus,
+    settings: params.Scoring,
+    embeddings: Path | None = None,
+) -> Run:
+    """Return one system's ranking of every query of a split.
+
+    Args:
+        system: one of SYSTEMS.
+        split: the queries.
+        corpus: the passages.
+        settings: of BM25 and of a query's own id.
+        embeddings: folder of the encoder's corpus.npy and SPLIT.npy; None: where `embed` put them.
+    """
     depth = DEPTH + 1 if settings.ignore_identical_ids else DEPTH
     if system == "bm25":
         index = BM25(corpus.batches(4096), settings.bm25_k1, settings.bm25_b)
         scores, rows = index.top_k(split.texts, depth)
     else:
-        folder = paths.embeddings(system)
+        folder = embeddings or paths.embeddings(system)
         queries = read_vectors(folder / f"{split.name}.npy", len(split.query_ids))
         passages = read_vectors(folder / "corpus.npy", len(corpus))
         scores, rows = top_k(queries, passages, depth)
@@ -127,7 +156,7 @@ def to_run(
     scores: np.ndarray,
     rows: np.ndarray,
     found: np.ndarray,
-    settings: params.Evaluate,
+    settings: params.Scoring,
 ) -> Run:
     """Name the rows of each query's ranking, without what was not found and without the query
     itself where `ignore_identical_ids` asks for that; at most DEPTH passages remain."""
@@ -156,11 +185,15 @@ def score(run: Run, split: Split) -> pd.DataFrame:
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("query_id")
 
 
+def averages(table: pd.DataFrame) -> dict[str, float]:
+    """Return the mean of each measure over the judged queries."""
+    return {name: _rounded(table[name].mean()) for name in table}
+
+
 def summarise(table: pd.DataFrame, split: Split) -> dict[str, float | int | None]:
     """Return the flat metrics of one system on one split."""
-    means = {name: _rounded(table[name].mean()) for name in table}
     unseen = table.loc[split.unseen, "ndcg_at_10"]
-    return means | {
+    return averages(table) | {
         "ndcg_at_10_unseen": _rounded(unseen.mean()) if len(unseen) else None,
         "queries": len(table),
         "queries_unseen": len(unseen),
@@ -204,20 +237,22 @@ def compare(scores: dict[str, pd.DataFrame], split: Split, samples: int) -> list
         for queries, ids in (("all", split.judged), ("unseen", split.unseen)):
             if not ids:
                 continue
-            gain = scores[system].loc[ids, "ndcg_at_10"] - scores[before].loc[ids, "ndcg_at_10"]
-            low, high, p = paired_bootstrap(gain.to_numpy(), samples)
-            steps.append(
-                {
-                    "system": system,
-                    "over": before,
-                    "queries": queries,
-                    "ndcg_at_10_gain": _rounded(gain.mean()),
-                    "low": _rounded(low),
-                    "high": _rounded(high),
-                    "p": _rounded(p),
-                }
-            )
+            found = gain(scores[before].loc[ids], scores[system].loc[ids], samples)
+            head = {"system": system, "over": before, "queries": queries}
+            steps.append(head | {"ndcg_at_10_gain": found.pop("gain")} | found)
     return steps
+
+
+def gain(before: pd.DataFrame, after: pd.DataFrame, samples: int) -> dict[str, float]:
+    """Return what nDCG@10 gained from one system to another on the same queries.
+
+    Returns:
+        gain: the mean; low, high: its 95% interval; p (see `paired_bootstrap`).
+    """
+    differences = after["ndcg_at_10"] - before["ndcg_at_10"]
+    low, high, p = paired_bootstrap(differences.to_numpy(), samples)
+    found = {"gain": differences.mean(), "low": low, "high": high, "p": p}
+    return {name: _rounded(value) for name, value in found.items()}
 
 
 def intervals(scores: dict[str, pd.DataFrame], samples: int) -> dict[str, list[float]]:
@@ -235,7 +270,7 @@ def _write_details(
     runs: dict[str, Run],
     scores: dict[str, pd.DataFrame],
     split: Split,
-    settings: params.Evaluate,
+    settings: params.Scoring,
 ) -> None:
     folder.mkdir()
     for system, run in runs.items():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PREPARED = Path("data/prepared")
+ORIGIN = PREPARED / "origin.json"
 CORPUS = PREPARED / "corpus.arrow"
 QUERIES = PREPARED / "queries"
 QRELS = PREPARED / "qrels"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syntriever import prompts, search
-from syntriever.collection import Corpus, Query, text_key
+from syntriever import paths, prompts, search
+from syntriever.collection import Corpus, Query, is_blank, text_key
 from syntriever.conversation import Conversation
 from syntriever.errors import SyntrieverError
 from syntriever.teacher.base import Request
@@ -70,7 +70,7 @@ def retrieve(queries: np.ndarray, corpus: np.ndarray, top_k: int) -> np.ndarray:
     if top_k > len(corpus):
         raise SyntrieverError(
             f"mine_pairs.top_k: {top_k} is more than the {len(corpus)} passages of the corpus. "
-            "Set it lower."
+            "Set it lower, to 2 at least, or add passages."
         )
     return search.top_k(queries, corpus, min(top_k + SPARE, len(corpus)))[1]
 
@@ -146,25 +146,64 @@ def compare(
         choice = _agreed(answers)
         _count(pair, answers, choice, counts)
         yield _comparison(pair, answers, choice)
+    if queries and sampling.pairs != 0 and not counts["pairs_asked"]:
+        raise SyntrieverError(
+            f"there is no pair to compare: the {rows.shape[1]} passages retrieved for each query "
+            f"all have one text, so that the corpus ({paths.CORPUS}) is little but copies. Add "
+            "passages, or take the copies out."
+        )
+
+
+def of_written(
+    written: Sequence[Mapping], rows: np.ndarray, corpus: Corpus, top_k: int, counts: Counter[str]
+) -> Iterator[dict]:
+    """Yield one comparison for each passage that a written query retrieves beside its own, which is
+    preferred to it without a question to the teacher (mined hard negatives).
+
+    Records are those of `compare`, with answer None; nothing is yielded for a query whose own
+    passage alone was retrieved.
+
+    Args:
+        written: records of `records.WrittenQuery`.
+        rows: (written queries, retrieved) the corpus rows of each one's best passages, best first.
+        corpus: where these passages' texts are.
+        top_k: how many of the retrieved passages, without copies and without its own.
+        counts: filled on the way: written_pairs.
+    """
+    own_rows = corpus.rows({one["passage_id"] for one in written})
+    for one, best in zip(written, rows, strict=True):
+        own = text_key(corpus.texts([own_rows[one["passage_id"]]])[0])
+        others = [p for p in _distinct(best, corpus, set()) if text_key(p.text) != own]
+        for other in others[: top_k - 1]:
+            counts["written_pairs"] += 1
+            yield {
+                "query_id": one["query_id"],
+                "query": one["query"],
+                "passage_1": one["passage_id"],
+                "passage_2": other.passage_id,
+                "answer": None,
+                "preferred": one["passage_id"],
+                "rejected": other.passage_id,
+            }
 
 
 def summary(counts: Counter[str], both_orders: bool, measured: bool) -> dict:
     """Return the metrics of `compare`, from the counts that it filled.
 
     queries; retrieved (passages compared, summed over queries: K each, or fewer where copies left
-    fewer); pairs_asked; undecided (pairs without a preference, those without an answer among them)
-    and its share; labelled_wins (share of the decided pairs of a labelled and an unlabelled passage
-    that the labelled one won); disagreement (share of the pairs with a readable answer in both
-    orders whose answers named different passages); first_position_wins (share of the readable
-    answers that named the passage shown first). None stands for what there was nothing to measure
-    on.
+    fewer); pairs_asked; written_pairs (of written queries, decided without asking); undecided
+    (asked pairs without a preference, those without an answer among them) and its share;
+    labelled_wins (share of the decided pairs of a labelled and an unlabelled passage that the
+    labelled one won); disagreement (share of the pairs with a readable answer in both orders whose
+    answers named different passages); first_position_wins (share of the readable answers that named
+    the passage shown first). None stands for what there was nothing to measure on.
 
     Args:
         counts: filled by `compare`.
         both_orders: whether each pair was asked in both orders.
         measured: whether the answers can depend on the order shown; False for recorded ones.
     """
-    names = ("queries", "retrieved", "pairs_asked", "undecided")
+    names = ("queries", "retrieved", "pairs_asked", "written_pairs", "undecided")
     return {name: counts[name] for name in names} | {
         "undecided_share": _share(counts["undecided"], counts["pairs_asked"]),
         "labelled_wins": _share(counts["labelled_wins"], counts["mixed_pairs"]),
@@ -215,7 +254,7 @@ def _distinct(rows: np.ndarray, corpus: Corpus, labelled: set[str]) -> list[Pass
     passages: dict[str, Passage] = {}
     for passage_id, text in zip(corpus.ids(rows), corpus.texts(rows), strict=True):
         key = text_key(text)
-        if key and key not in passages:
+        if not is_blank(text) and key not in passages:
             passages[key] = Passage(passage_id, text, key in labelled)
     return list(passages.values())
 

@@ -18,7 +18,15 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from syntriever import files, params, paths, splits
-from syntriever.collection import SCHEMA, Corpus, Query, passage_text
+from syntriever.collection import (
+    SCHEMA,
+    Corpus,
+    Query,
+    is_blank,
+    passage_text,
+    read_origin,
+    text_key,
+)
 from syntriever.errors import SyntrieverError
 from syntriever.splits import SPLITS, Qrels, Split
 
@@ -34,6 +42,8 @@ TokenCounter = Callable[[list[str]], list[int]]
 _WARNINGS = {
     "integer_ids": "ids written as numbers: {}; each is read as its decimal text",
     "blank_passages": "blank passages: {}; left out and never ranked",
+    "queries_with_blank_labels_only": "queries whose passages of score 1 or more are all blank: "
+    "{}; not measured, since no ranking holds these passages. Give them a text in corpus.jsonl",
     "duplicate_passages": "passages with the text of an earlier one: {}; in evaluation a copy "
     "counts only where it is judged itself",
     "passages_over_limit": "passages longer than encoder.max_length, which get cut: {:.1%}",
@@ -73,28 +83,36 @@ def prepare(settings: params.PrepareView, token_counter: Callable[[], TokenCount
     folder = Path(settings.collection.path)
     _refuse_incomplete(folder)
     counts: Counter[str] = Counter()
-    queries = _read_queries(folder / "queries.jsonl", counts)
-    judged = _read_all_qrels(folder, {query.query_id for query in queries}, counts)
-    parts = splits.divide(queries, judged, folder, settings)
+    queries = read_queries(folder / "queries.jsonl", counts)
+    judged = read_all_qrels(folder, {query.query_id for query in queries}, counts)
+    parts = splits.divide(queries, judged, folder, settings)  # refuses before the long corpus
     with (
         files.replacing(paths.CORPUS) as corpus_file,
         files.replacing(paths.QUERIES) as queries_folder,
         files.replacing(paths.QRELS) as qrels_folder,
     ):
-        blank = _write_corpus(folder / "corpus.jsonl", corpus_file, counts)
+        origin = read_origin(folder / "collection.json")
+        blank = write_corpus(folder / "corpus.jsonl", corpus_file, counts)
         corpus = Corpus.open(corpus_file)
-        _refuse_unknown_passages(folder, judged, corpus, blank)
+        refuse_unknown_passages(folder, judged, corpus, blank)
         _refuse_small(corpus, folder, settings)
+        if blank:
+            judged = _without_blank(judged, set(blank), counts)
+            parts = splits.divide(queries, judged, folder, settings)
         for name, part in parts.items():
             files.write_jsonl(queries_folder / f"{name}.jsonl", (q._asdict() for q in part.queries))
-            _write_qrels(qrels_folder / f"{name}.tsv", part.qrels)
+            write_qrels(qrels_folder / f"{name}.tsv", part.qrels)
         share = _share_over_limit(corpus, token_counter(), settings.encoder)
+    files.write_json(
+        paths.ORIGIN,
+        {"test_queries": origin.test_queries, "held_out": sorted(origin.held_out)},
+    )
     return _metrics(parts, judged, len(queries), counts, share)
 
 
 def warnings(metrics: Metrics) -> list[str]:
     """Say in words what of the metrics deserves a look."""
-    return [text.format(metrics[name]) for name, text in _WARNINGS.items() if metrics[name]]
+    return [text.format(metrics[name]) for name, text in _WARNINGS.items() if metrics.get(name)]
 
 
 # Reading, line by line
@@ -110,13 +128,13 @@ def _refuse_incomplete(folder: Path) -> None:
             )
 
 
-def _read_queries(path: Path, counts: Counter[str]) -> list[Query]:
+def read_queries(path: Path, counts: Counter[str]) -> list[Query]:
     queries: list[Query] = []
     lines: dict[str, int] = {}
     for number, record in files.read_numbered(path):
         where = f"{path}, line {number}"
         query = Query(_id(record, where, counts), _text(record, "text", where))
-        if not query.query.strip():
+        if is_blank(query.query):
             raise SyntrieverError(
                 f"{where}: the query is blank. Give it a text or remove the line."
             )
@@ -147,7 +165,7 @@ def _id(record: dict, where: str, counts: Counter[str]) -> str:
             f'{where}: "_id" is {value!r}. An id needs at least one character and no white space; '
             "put _ in its place, in qrels too."
         )
-    return _whole_characters(value, "_id", where)
+    return value
 
 
 def _text(record: dict, field: str, where: str) -> str:
@@ -159,17 +177,6 @@ def _text(record: dict, field: str, where: str) -> str:
         raise SyntrieverError(
             f'{where}: "{field}" is of type {type(value).__name__}. It must be text or null.'
         )
-    return _whole_characters(value, field, where)
-
-
-def _whole_characters(value: str, field: str, where: str) -> str:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise SyntrieverError(
-            f'{where}: "{field}" holds half a character ({value[error.start]!a}). Remove it, '
-            "or write the whole character."
-        ) from None
     return value
 
 
@@ -180,15 +187,15 @@ def _doubled_id(path: Path, doubled: str, first: int, second: int) -> Syntriever
     )
 
 
-def _read_all_qrels(folder: Path, query_ids: set[str], counts: Counter[str]) -> dict[str, Qrels]:
+def read_all_qrels(folder: Path, query_ids: set[str], counts: Counter[str]) -> dict[str, Qrels]:
     """Read the qrels files that are there, by split."""
     found = {name: folder / "qrels" / f"{name}.tsv" for name in SPLITS}
     return {
-        name: _read_qrels(path, query_ids, counts) for name, path in found.items() if path.exists()
+        name: read_qrels(path, query_ids, counts) for name, path in found.items() if path.exists()
     }
 
 
-def _read_qrels(path: Path, query_ids: set[str], counts: Counter[str]) -> Qrels:
+def read_qrels(path: Path, query_ids: set[str], counts: Counter[str]) -> Qrels:
     qrels: Qrels = {}
     for number, query_id, passage_id, grade in _judgements(path):
         if query_id not in query_ids:
@@ -210,7 +217,7 @@ def _read_qrels(path: Path, query_ids: set[str], counts: Counter[str]) -> Qrels:
 
 def _judgements(path: Path) -> Iterator[tuple[int, str, str, int]]:
     """Yield (line number from 1, query id, passage id, grade) of a qrels file."""
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}, line {number}"
             try:
@@ -223,7 +230,7 @@ def _judgements(path: Path) -> Iterator[tuple[int, str, str, int]]:
             if len(columns) != 3 or not all(columns):
                 raise SyntrieverError(
                     f"{where}: query-id, corpus-id and score are expected, separated by tabs; "
-                    f"found {text.strip()[:80]!r}."
+                    f"found {text.strip()[:80]!r}. Write the line so, or remove it."
                 )
             query_id, passage_id, grade = columns
             if not re.fullmatch("[0-9]{1,4}", grade):
@@ -242,7 +249,7 @@ def _contradiction(path: Path, second: int, query_id: str, passage_id: str) -> S
     )
 
 
-def _read_passages(path: Path, counts: Counter[str]) -> Iterator[Passage]:
+def read_passages(path: Path, counts: Counter[str]) -> Iterator[Passage]:
     lines = tqdm(files.read_numbered(path), desc="check corpus", unit=" passages", disable=None)
     for number, record in lines:
         where = f"{path}, line {number}"
@@ -257,7 +264,7 @@ def _read_passages(path: Path, counts: Counter[str]) -> Iterator[Passage]:
 # Writing, and what only the whole corpus can tell
 
 
-def _write_corpus(source: Path, target: Path, counts: Counter[str]) -> list[str]:
+def write_corpus(source: Path, target: Path, counts: Counter[str]) -> list[str]:
     """Stream the passages into an Arrow file and count them.
 
     Returns:
@@ -265,18 +272,18 @@ def _write_corpus(source: Path, target: Path, counts: Counter[str]) -> list[str]
     """
     id_hashes, text_hashes = array("Q"), array("Q")
     blank: list[str] = []
-    passages = _read_passages(source, counts)
+    passages = read_passages(source, counts)
     with pa.OSFile(str(target), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
         while batch := list(islice(passages, BATCH)):
             id_hashes.extend(_hash(passage.id) for passage in batch)
             kept = []
             for passage in batch:
-                words = passage_text(passage.title, passage.text).split()
-                if words:
-                    text_hashes.append(_hash(" ".join(words)))
-                    kept.append(passage._asdict())
-                else:
+                text = passage_text(passage.title, passage.text)
+                if is_blank(text):
                     blank.append(passage.id)
+                else:
+                    text_hashes.append(_hash(text_key(text)))
+                    kept.append(passage._asdict())
             writer.write_batch(pa.RecordBatch.from_pylist(kept, SCHEMA))
     if not id_hashes:
         raise SyntrieverError(f"{source} is empty. It must hold one passage a line.")
@@ -309,7 +316,7 @@ def _refuse_doubled_ids(path: Path, suspects: set[int]) -> None:
             lines[passage_id] = number
 
 
-def _refuse_unknown_passages(
+def refuse_unknown_passages(
     folder: Path, judged: dict[str, Qrels], corpus: Corpus, blank: list[str]
 ) -> None:
     asked = {
@@ -328,7 +335,28 @@ def _refuse_unknown_passages(
                 )
 
 
+def _without_blank(
+    judged: dict[str, Qrels], blank: set[str], counts: Counter[str]
+) -> dict[str, Qrels]:
+    """Take the judgements from queries whose relevant passages are all blank: no ranking can hold
+    one, so that every system would score 0. The queries stay in their splits, unjudged, and those
+    of dev and test never train. Beside another relevant passage a blank one counts as missed."""
+    kept: dict[str, Qrels] = {}
+    for name, qrels in judged.items():
+        relevant = {query: splits.relevant({query: grades}) for query, grades in qrels.items()}
+        lost = {query for query, passages in relevant.items() if passages and passages <= blank}
+        kept[name] = {query: {} if query in lost else grades for query, grades in qrels.items()}
+        counts["queries_with_blank_labels_only"] += len(lost)
+    return kept
+
+
 def _refuse_small(corpus: Corpus, folder: Path, settings: params.PrepareView) -> None:
+    if len(corpus) < 2:
+        found = ("no passage", "only one passage")[len(corpus)]
+        raise SyntrieverError(
+            f"{folder / 'corpus.jsonl'} holds {found} that is not blank, so that there is nothing "
+            "to rank or to compare. Add passages: 2 at least, better hundreds."
+        )
     if settings.mine_pairs.top_k > len(corpus):
         raise SyntrieverError(
             f"params.yaml: mine_pairs.top_k is {settings.mine_pairs.top_k}, but "
@@ -337,7 +365,7 @@ def _refuse_small(corpus: Corpus, folder: Path, settings: params.PrepareView) ->
         )
 
 
-def _write_qrels(path: Path, qrels: Qrels) -> None:
+def write_qrels(path: Path, qrels: Qrels) -> None:
     with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(QRELS_HEADER)
         for query_id, grades in qrels.items():
@@ -370,9 +398,11 @@ def _metrics(
     near_equal = splits.near_equal(
         list(held_out.values()), [query.query for query in train.queries], NEAR_EQUAL
     )
+    unmeasured = counts["queries_with_blank_labels_only"]
     return {
         "passages": counts["passages"],
         "blank_passages": counts["blank_passages"],
+        **({"queries_with_blank_labels_only": unmeasured} if unmeasured else {}),  # a rarity
         "duplicate_passages": counts["duplicate_passages"],
         "passages_over_limit": share_over_limit,
         **{f"queries_{name}": len(part.queries) for name, part in parts.items()},

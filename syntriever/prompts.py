@@ -14,7 +14,7 @@ from pathlib import Path
 
 from syntriever import paths
 from syntriever.errors import SyntrieverError
-from syntriever.files import read_json
+from syntriever.files import read_json, unreadable
 
 SIDECAR = "prompts.json"
 
@@ -52,6 +52,8 @@ def load(name: str, folder: Path = paths.PROMPTS) -> Template:
         raise SyntrieverError(
             f"{path} does not exist. Restore it with `git checkout -- {path}`."
         ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except UnicodeDecodeError as error:
         raise SyntrieverError(f"{path} is not UTF-8 ({error.reason}). Convert it.") from None
     if not text.strip():
@@ -72,7 +74,8 @@ def fill(template: Template, **fields: str) -> str:
     for name in sorted(found - fields.keys()):
         known = ", ".join(f"{{{field}}}" for field in fields)
         raise SyntrieverError(
-            f"{template.path}: {{{name}}} is no placeholder of this prompt, which has {known}."
+            f"{template.path}: {{{name}}} is no placeholder of this prompt, which has {known}. "
+            "Rename it or take it out."
         )
     for name in sorted(fields.keys() - found):
         raise SyntrieverError(
@@ -99,7 +102,7 @@ def changed_since_recording(
     sidecar = Path(recorded).parent / SIDECAR
     if not sidecar.exists():
         return
-    hashes = read_json(sidecar)
+    hashes = _recorded_hashes(sidecar)
     hashes = hashes.get(Path(recorded).name, hashes)
     for name in names:
         template = load(name, folder)
@@ -108,6 +111,23 @@ def changed_since_recording(
                 f"{template.path} has changed since the answers in {recorded} were recorded; "
                 "they still answer the old text."
             )
+
+
+def _recorded_hashes(sidecar: Path) -> dict:
+    """Read prompts.json: hashes by prompt, or by file and prompt.
+
+    Raises:
+        SyntrieverError: it is no JSON object, or holds anything else.
+    """
+    hashes = read_json(sidecar)
+    for name, value in hashes.items():
+        for one in value.values() if isinstance(value, dict) else [value]:
+            if not (isinstance(one, str) and re.fullmatch("[0-9a-f]{64}", one)):
+                raise SyntrieverError(
+                    f"{sidecar}: {name} must hold a SHA-256 in hexadecimal for each prompt, found "
+                    f"{one!r:.80}. Restore the file, or take {name} out: then nothing is compared."
+                )
+    return hashes
 
 
 # What takes back or withholds an answer, wherever it stands.

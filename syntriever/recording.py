@@ -1,6 +1,6 @@
 """Exports the answers that the pipeline used, so that anyone can run it again without a key.
 
-The format is that of data/teacher/README.md: `teacher.backend: recorded` reads it.
+The formats are those of data/teacher/README.md: `teacher.backend: recorded` reads them.
 """
 
 import itertools
@@ -11,50 +11,91 @@ from pathlib import Path
 from syntriever import paths, prompts
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl, write_json, write_jsonl
+from syntriever.records import WrittenQuery, read
 
 FOLDER = Path("data/teacher")
 PROMPTS = ("cot", "positive", "negative", "relabel", "compare")
+QUERIES_SUFFIX = "_written_queries"
 
 
-def record(name: str, folder: Path = FOLDER) -> Path:
-    """Write the answers behind the present synthetic texts, verdicts and comparisons to a file.
+def record(name: str, folder: Path = FOLDER) -> dict[str, Path]:
+    """Write the answers behind the present texts, verdicts, comparisons and queries to files.
 
-    The hashes of the prompts go to prompts.json beside it, under the file's name.
+    The hashes of the prompts go to prompts.json beside them, under each file's name.
 
     Args:
         name: of the new file, without its ending.
         folder: where recorded answers lie.
 
     Returns:
-        The path of the file, with one record a training query.
+        The path of each new file by the param that names it: `teacher.recorded`, with one record a
+        training query; and where there are written queries `teacher.recorded_queries`, with one
+        record a passage that has any. These are the ones that were kept.
 
     Raises:
-        SyntrieverError: the name is none, the file exists, or the outputs of synthesize, verify and
-            mine_pairs are missing or not of one run.
+        SyntrieverError: the name is none, a file exists, the outputs of write_queries, synthesize,
+            verify and mine_pairs are missing or not of one run, or a passage has several written
+            queries of one kind.
     """
-    path = _new_file(name, folder)
-    hashes = {prompt: prompts.load(prompt).sha256 for prompt in PROMPTS}
+    path, queries_path = _new_files(name, folder)
     sidecar = folder / prompts.SIDECAR
-    known = read_json(sidecar) if sidecar.exists() else {}
+    hashes = read_json(sidecar) if sidecar.exists() else {}
+    queries = list(read(paths.WRITTEN, WrittenQuery))
+    by_passage = queries_by_passage(queries)
+    own_ids = {one["query_id"] for one in queries}
+    comparisons = (one for one in read_jsonl(paths.COMPARISONS) if one["query_id"] not in own_ids)
     write_jsonl(
-        path,
-        records(
-            read_jsonl(paths.SYNTHESIZED), read_jsonl(paths.VERIFIED), read_jsonl(paths.COMPARISONS)
-        ),
+        path, records(read_jsonl(paths.SYNTHESIZED), read_jsonl(paths.VERIFIED), comparisons)
     )
-    write_json(sidecar, known | {path.name: hashes})
-    return path
+    hashes[path.name] = _hashes(PROMPTS)
+    written = {"teacher.recorded": path}
+    if by_passage:
+        write_jsonl(queries_path, by_passage)
+        kinds = sorted({one["kind"] for one in queries})
+        hashes[queries_path.name] = _hashes(f"write_{kind}" for kind in kinds)
+        written["teacher.recorded_queries"] = queries_path
+    write_json(sidecar, hashes)
+    return written
 
 
-def _new_file(name: str, folder: Path) -> Path:
+def _hashes(names: Iterable[str]) -> dict[str, str]:
+    return {name: prompts.load(name).sha256 for name in names}
+
+
+def _new_files(name: str, folder: Path) -> tuple[Path, Path]:
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise SyntrieverError(
             f"{name!r} is no name for a file of recorded answers. Take letters, digits, - and _."
         )
-    path = folder / f"{name.removesuffix('.jsonl')}.jsonl"
-    if path.exists():
-        raise SyntrieverError(f"{path} exists. Take another name, or remove it first.")
-    return path
+    stem = name.removesuffix(".jsonl")
+    new = folder / f"{stem}.jsonl", folder / f"{stem}{QUERIES_SUFFIX}.jsonl"
+    for path in new:
+        if path.exists():
+            raise SyntrieverError(f"{path} exists. Take another name, or remove it first.")
+    return new
+
+
+def queries_by_passage(queries: Iterable[dict]) -> list[dict]:
+    """Return one record a passage, in the order of the queries: its id and its query of each kind.
+
+    Args:
+        queries: of `query_writing.write`.
+
+    Raises:
+        SyntrieverError: a passage has several queries of one kind, which a record can't hold.
+    """
+    by_passage: dict[str, dict] = {}
+    for one in queries:
+        passage_id, kind = one["passage_id"], one["kind"]
+        record = by_passage.setdefault(passage_id, {"passage_id": passage_id})
+        if kind in record:
+            raise SyntrieverError(
+                f"{paths.WRITTEN} holds several queries of kind {kind} for passage {passage_id!r}; "
+                "recorded answers hold one. Run with write_queries.per_passage: 1, or pass on the "
+                "journal: `python -m stages.journal export`."
+            )
+        record[kind] = one["query"]
+    return list(by_passage.values())
 
 
 def records(

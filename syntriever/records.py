@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,7 @@ class Query(BaseModel):
     """A line of data/prepared/queries; every other record begins with the same."""
 
     model_config = ConfigDict(strict=True)
+    one_a_query: ClassVar[bool] = True
 
     query_id: Text
     query: Text
@@ -50,6 +51,8 @@ class Verified(Query):
 class Comparison(Query):
     """One pair of passages and which of them the teacher preferred, if it said so."""
 
+    one_a_query: ClassVar[bool] = False
+
     passage_1: Text
     passage_2: Text
     answer: Literal[1, 2] | None
@@ -61,8 +64,10 @@ def read(path: Path, kind: type[Query]) -> Iterator[dict]:
     """Yield the records of a file.
 
     Raises:
-        SyntrieverError: a line is not JSON, or lacks what a record of this kind holds.
+        SyntrieverError: a line is not JSON, lacks what a record of this kind holds, or is a second
+            record of a query that may have one only.
     """
+    line_of: dict[str, int] = {}
     for number, record in read_numbered(path):
         try:
             kind.model_validate(record)
@@ -73,4 +78,11 @@ def read(path: Path, kind: type[Query]) -> Iterator[dict]:
                 f"{path}, line {number}: {field}: {fault['msg']}. Run the stage that makes the "
                 "file again: `dvc repro`."
             ) from None
+        if kind.one_a_query:
+            first = line_of.setdefault(record["query_id"], number)
+            if first != number:
+                raise SyntrieverError(
+                    f"{path}, line {number}: query_id {record['query_id']!r} stands in line "
+                    f"{first} already. Run the stage that makes the file again: `dvc repro`."
+                )
         yield record

@@ -50,11 +50,23 @@ def fill_readme(tables: list[str], readme: Path = Path("README.md")) -> None:
     """Put the result tables between README's two marks, so that no figure is typed by hand.
 
     Raises:
-        SyntrieverError: the marks are missing.
+        SyntrieverError: the file or its marks are missing; nothing is written.
     """
-    parts = re.split(r"(<!-- results:.*? -->\n)", readme.read_text("utf-8"))
+    restore = f"Restore it with `git checkout -- {readme}`."
+    try:
+        text = readme.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SyntrieverError(
+            f"{readme}, which is to hold the tables, can't be read ({why}). {restore}"
+        ) from None
+    parts = re.split(r"(<!-- results:.*? -->\n)", text)
     if len(parts) != 5:
-        raise SyntrieverError(f"{readme} lacks its marks <!-- results:begin … --> and :end.")
+        raise SyntrieverError(
+            f"{readme} lacks its marks, between which the tables go: a line "
+            "<!-- results:begin --> and a line <!-- results:end -->, each once. Put them in, or: "
+            f"{restore}"
+        )
     parts[2] = "```\n" + "\n".join(tables).rstrip() + "\n```\n"
     with replacing(readme) as temporary:
         temporary.write_text("".join(parts), "utf-8")
@@ -101,7 +113,11 @@ def judge() -> Verdict:
             f"committed from {there}, this is {here}",
             True,
         )
-    return Verdict(f"NOT reproduced: {farthest}, allowed are {TOLERANCE} on another CPU", False)
+    return Verdict(
+        f"NOT reproduced: {farthest}, allowed are {TOLERANCE} on another CPU. `git diff dvc.lock "
+        "metrics` shows where it begins; docs/reproducibility.md says what may differ",
+        False,
+    )
 
 
 def committed(file: Path) -> dict:
@@ -127,5 +143,5 @@ def _git(*arguments: str) -> subprocess.CompletedProcess:
         )
     except FileNotFoundError:
         raise SyntrieverError(
-            "git is not installed; the committed results can't be read."
+            "git is not installed, so that the committed results can't be read. Install it."
         ) from None

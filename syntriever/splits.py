@@ -57,7 +57,9 @@ def divide(
     }
     _refuse_no_training(parts["train"], folder, settings.collection.use_labels)
     for name in settings.evaluate.splits:
-        _refuse_no_judgements(name, parts[name], folder, settings.collection.dev_share)
+        if not relevant(parts[name].qrels):
+            advice = _dev_advice(parts["train"].qrels, folder, settings.collection.dev_share)
+            raise _no_judgements(name, folder, advice)
     return parts
 
 
@@ -68,40 +70,53 @@ def _refuse_no_training(train: Split, folder: Path, use_labels: bool) -> None:
             f"{path} does not exist, so that nothing says which queries train. Add it, or set "
             "collection.use_labels: false, which trains on all queries outside dev and test."
         )
-    if not train.queries:
+    if use_labels and not train.queries:
         raise SyntrieverError(
             f"{folder}: no query is left to train on; all are judged in dev or test. Add training "
-            "queries to queries.jsonl and qrels/train.tsv."
+            "queries to queries.jsonl and qrels/train.tsv, or set collection.use_labels: false to "
+            "train on written queries alone."
         )
     if use_labels and not relevant(train.qrels):
         raise SyntrieverError(
-            f"{path}: no training query has a passage of score 1 or more. Label some, or set "
-            "collection.use_labels: false."
+            f"{path}: no training query has a passage of score 1 or more that is not blank. Label "
+            "some, or set collection.use_labels: false."
         )
 
 
-def _refuse_no_judgements(name: str, part: Split, folder: Path, dev_share: float) -> None:
+def _no_judgements(name: str, folder: Path, dev_advice: str) -> SyntrieverError:
     path = folder / "qrels" / f"{name}.tsv"
-    if relevant(part.qrels):
-        return
     ask_less = f"take {name} out of evaluate.splits"
     if path.exists():
-        raise SyntrieverError(
-            f"{path}: no query has a passage of score 1 or more, so that nothing can be measured. "
-            f"Label some, or {ask_less}."
+        return SyntrieverError(
+            f"{path}: no query has a passage of score 1 or more that is not blank, so that nothing "
+            f"can be measured. Label some, give blank ones a text, or {ask_less}."
         )
-    if name == "dev" and dev_share == 0:
-        raise SyntrieverError(
-            f"{path} does not exist and collection.dev_share is 0. Set dev_share above 0 (a share "
-            f"of the training queries becomes dev), or {ask_less}."
+    more = dev_advice if name == "dev" else ". Add it"
+    return SyntrieverError(f"{path} does not exist{more}, or {ask_less}.")
+
+
+def _dev_advice(train: Qrels, folder: Path, dev_share: float) -> str:
+    """Say what would give a dev split where dev.tsv is missing and the training queries gave none;
+    the words go between 'does not exist' and 'or'."""
+    path = folder / "qrels" / "train.tsv"
+    if not path.exists():
+        return f", and without {path} no training query is judged that could become dev. Add one"
+    if dev_share == 0:
+        return (
+            " and collection.dev_share is 0. Set dev_share above 0 (a share of the training "
+            "queries becomes dev)"
         )
-    if name == "dev":
-        raise SyntrieverError(
-            f"{path} does not exist, and collection.dev_share: {dev_share} can't make it: no group "
-            "of training queries that share labelled passages is that small. Add the file, raise "
-            f"dev_share, or {ask_less}."
+    cannot = f", and collection.dev_share: {dev_share} can't make it: "
+    smallest = min(map(len, _groups(train)), default=len(train))
+    if smallest >= len(train):
+        return cannot + (
+            f"the queries of {path} share labelled passages, so that they stay together, or have "
+            "none. Add the file, label more queries"
         )
-    raise SyntrieverError(f"{path} does not exist. Add it, or {ask_less}.")
+    return cannot + (
+        "no group of training queries that share labelled passages is that small. Add the file, "
+        "raise dev_share"
+    )
 
 
 def choose_dev(qrels: Qrels, share: float) -> set[str]:

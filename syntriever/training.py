@@ -4,6 +4,8 @@ The trainer is transformers'. A stage gives it an `Objective`: rows, and a loss 
 """
 
 import hashlib
+import heapq
+import itertools
 import json
 import os
 import random
@@ -23,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from syntriever import params
 from syntriever.errors import SyntrieverError
+from syntriever.files import restoring
 
 # Keys of the trainer's log that are worth a curve; the others are clock times or fixed.
 _CURVES = ("grad_norm", "learning_rate")
@@ -38,62 +41,68 @@ class Objective(Protocol):
         """Return the scalar loss of these rows and what else is worth a curve, as floats."""
 
 
-def schedule(query_ids: Sequence[str], batch_size: int, epochs: int, seed: int) -> list[list[int]]:
-    """Return the rows of every batch of every epoch, fixed by the seed alone.
+def schedule(
+    query_ids: Sequence[str], batch_size: int, epochs: int, seed: int
+) -> list[list[list[int]]]:
+    """Return for each epoch the rows of each of its batches, fixed by the seed alone.
 
-    Each epoch holds every row once, in batches of nearly equal size, none over `batch_size` and
-    none with two rows of one query (the paper: queries in a batch are distinct).
+    An epoch holds every row once, in as many batches as the rows need at `batch_size`, or as the
+    query with the most rows needs: none has two rows of one query (the paper: queries in a batch
+    are distinct), and their sizes differ by few, since a tiny batch has hardly a negative.
     """
-    batches = []
+    epochs_of_batches = []
     for epoch in range(epochs):
+        shuffle = random.Random(f"{seed}/{epoch}").shuffle
         order = list(range(len(query_ids)))
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-        batches += _batches_of_distinct_queries(order, query_ids, batch_size)
-    return batches
+        shuffle(order)
+        batches = _batches_of_distinct_queries(order, query_ids, batch_size)
+        shuffle(batches)
+        epochs_of_batches.append(batches)
+    return epochs_of_batches
 
 
 def _batches_of_distinct_queries(
     order: list[int], query_ids: Sequence[str], batch_size: int
 ) -> list[list[int]]:
-    count = -(-len(order) // batch_size)
-    size = -(-len(order) // count)
-    batches, waiting = [], order
-    while waiting:
-        batch, seen, deferred = [], set(), []
-        rows = iter(waiting)
-        for row in rows:
-            if query_ids[row] in seen:
-                deferred.append(row)
-                continue
-            seen.add(query_ids[row])
-            batch.append(row)
-            if len(batch) == size:
-                break
-        batches.append(batch)
-        waiting = deferred + list(rows)
+    """Deal the rows out: those of one query to the batches that are the emptiest so far."""
+    rows_of: dict[str, list[int]] = {}
+    for row in order:
+        rows_of.setdefault(query_ids[row], []).append(row)
+    most = max(map(len, rows_of.values()), default=0)
+    batches: list[list[int]] = [[] for _ in range(max(most, -(-len(order) // batch_size)))]
+    emptiest = [(0, place) for place in range(len(batches))]  # a heap of (size, place)
+    # The queries with the most rows first, while all batches have room; sorted is stable.
+    for rows in sorted(rows_of.values(), key=len, reverse=True):
+        taken = [heapq.heappop(emptiest) for _ in rows]
+        for row, (size, place) in zip(rows, taken, strict=True):
+            batches[place].append(row)
+            heapq.heappush(emptiest, (size + 1, place))
     return batches
 
 
 def train(
     model: SentenceTransformer,
     objective: Objective,
-    settings: params.Training,
+    settings: params.TrainStage1 | params.TrainStage2,
     compute: params.Compute,
     seed: int,
     checkpoints: Path,
     checkpoint_every: int,
     curves: Path,
-) -> list[dict]:
-    """Train `model` in place and return the log: one record of floats a step.
+) -> list[list[dict]]:
+    """Train `model` in place and return the log of each epoch: one record of floats a step.
 
     Goes on from the last whole checkpoint in `checkpoints` if there is one, with the same final
-    bytes as an uninterrupted run; the folder is removed at the end.
+    bytes as an uninterrupted run; the folder is removed at the end. The curves of an earlier run
+    come back where this one fails.
 
     Raises:
         SyntrieverError: the loss is not finite.
     """
     _set_dropout(model, settings.dropout)
-    batches = schedule(objective.query_ids, settings.batch_size, settings.epochs, seed)
+    epochs = schedule(objective.query_ids, settings.batch_size, settings.epochs, seed)
+    batches = [batch for epoch in epochs for batch in epoch]
+    start = _copy_of_weights(model) if settings.interpolate else {}
     trainer = _Trainer(
         objective=objective,
         batches=batches,
@@ -103,24 +112,48 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    with restoring(curves):
+        trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     model.eval()
+    _average_in(model, start, settings.interpolate)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return [record for record in trainer.state.log_history if "loss" in record]
+    log = iter(record for record in trainer.state.log_history if "loss" in record)
+    return [list(itertools.islice(log, len(epoch))) for epoch in epochs]
 
 
-def summary(log: list[dict], epochs: int) -> dict[str, float | int]:
+def summary(log: list[list[dict]]) -> dict[str, float | int]:
     """Return the number of steps, and the mean of the loss and of each share over the first and
-    over the last epoch. All other curves are in plots/ only."""
-    steps = len(log) // epochs  # about: epochs differ by a batch where queries have many labels
+    over the last epoch. All other curves are in plots/ only.
+
+    Args:
+        log: of `train`, one list an epoch.
+    """
     # sorted: a log that went through a checkpoint has lost its order
-    names = ["loss", *sorted(name for name in log[0] if name.startswith("share_"))]
-    first, last = log[:steps], log[-steps:]
-    return {"steps": len(log)} | {
-        f"{name}_{when}": round(sum(record[name] for record in part) / steps, 6)
-        for name in names
-        for when, part in (("first_epoch", first), ("last_epoch", last))
+    shares = sorted({name for one in log[0] for name in one if name.startswith("share_")})
+    return {"steps": sum(map(len, log))} | {
+        f"{name}_{when}": _mean(name, epoch)
+        for name in ("loss", *shares)
+        for when, epoch in (("first_epoch", log[0]), ("last_epoch", log[-1]))
     }
+
+
+def _mean(name: str, epoch: list[dict]) -> float:
+    """The mean over the steps that measured it: batches of written queries alone have no share."""
+    values = [record[name] for record in epoch if name in record]
+    return round(sum(values) / max(1, len(values)), 6)
+
+
+def _copy_of_weights(model: SentenceTransformer) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+@torch.no_grad()
+def _average_in(model: SentenceTransformer, start: dict[str, Tensor], share: float) -> None:
+    """Mix `share` of the starting weights into the trained ones, which forgets less (Wortsman et
+    al., Robust fine-tuning of zero-shot models, CVPR 2022)."""
+    weights = dict(model.named_parameters())
+    for name, before in start.items():
+        weights[name].lerp_(before, share)
 
 
 def checkpoint_folder(stage: str, settings: params.View, inputs: Sequence[Path]) -> Path:
@@ -231,7 +264,6 @@ class _Curves(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         from dvclive import Live
 
-        shutil.rmtree(self._folder, ignore_errors=True)  # of an earlier run
         self._live = Live(dir=str(self._folder), dvcyaml=None, save_dvc_exp=False)
         self._bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step")
         for record in state.log_history:

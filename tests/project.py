@@ -21,6 +21,7 @@ QUICK = {
     "encoder.query_prefix": "query: ",
     "encoder.passage_prefix": "passage: ",
     "encoder.max_length": 32,
+    "write_queries.passages": 6,
     "train_stage1.epochs": 2,
     "train_stage1.batch_size": 6,
     "train_stage2.batch_size": 6,
@@ -30,6 +31,7 @@ QUICK = {
 PIPELINE = (
     ("prepare",),
     ("embed", "untrained"),
+    ("write_queries",),
     ("synthesize",),
     ("verify",),
     ("train_stage1",),

@@ -6,6 +6,7 @@ from project import set_params
 
 from syntriever import alignment, distillation, losses, params, paths
 from syntriever.collection import Corpus, text_key
+from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl, write_jsonl
 
 
@@ -14,7 +15,8 @@ def stage1(**records):
     lines = [records.get(line["query_id"], {}) | {} or line for line in read_jsonl(paths.VERIFIED)]
     lines = [line | records.get(line["query_id"], {}) for line in read_jsonl(paths.VERIFIED)]
     write_jsonl(paths.VERIFIED, lines)
-    return distillation.Distillation(params.load(params.TrainStage1View))
+    settings = params.load(params.TrainStage1View)
+    return distillation.Distillation(settings.loss, settings.collection.use_labels, 32)
 
 
 def columns(batch, mask, row):
@@ -117,6 +119,7 @@ def test_stage1_loss_is_the_papers_formula(project):
     batch = stage1().batch(range(5))
     scores = torch.randn(batch.cot.shape, dtype=torch.float64) * 3
     settings = params.load(params.TrainStage1View).loss
+    settings = settings.model_copy(update={"distill": "soft_nearest_neighbor"})
     values, counted = distillation.distill_loss(scores, batch, settings)
     assert counted.all()
     for i in range(5):
@@ -191,3 +194,97 @@ def test_bradley_terry_sees_only_the_pair(project):
     rows = scores[batch.query]
     expected = losses.bradley_terry(rows, batch.preferred, batch.rejected)
     assert torch.equal(alignment.align_loss(scores, batch, "bradley_terry"), expected)
+
+
+def write_queries(*records):
+    """Queries that the teacher wrote, for passages of the corpus by row."""
+    corpus = Corpus.open(paths.CORPUS)
+    ids = list(corpus.ids(range(len(corpus))))
+    lines = [
+        {
+            "query_id": f"{ids[row]}#{number}",
+            "query": text,
+            "passage_id": ids[row],
+            "kind": "direct",
+            "hard_negatives": [ids[negative] for negative in negatives],
+        }
+        for number, (row, text, negatives) in enumerate(records)
+    ]
+    write_jsonl(paths.WRITTEN, lines)
+    return corpus
+
+
+def test_a_written_query_is_a_row_of_its_own(project):
+    """Its passage is its labelled one; it has no synthetic text, and mined negatives repel it."""
+    write_queries()
+    before = len(stage1().rows)
+    corpus = write_queries((3, "what is three", [5, 6]), (4, "what is four", []))
+    objective = stage1()
+    assert len(objective.rows) == before + 2
+    batch = objective.batch([before, before + 1])
+    assert batch.queries == ["what is three", "what is four"]
+    assert columns(batch, batch.labelled, 0) == corpus.texts([3])
+    assert columns(batch, batch.labelled, 1) == corpus.texts([4])
+    assert not batch.positive.any() and not batch.cot.any()
+    assert set(batch.passages) == set(corpus.texts([3, 4, 5, 6]))
+
+
+def test_two_queries_of_one_passage_share_its_column(project):
+    """Neither is pushed away from the passage that both were written for."""
+    write_queries((3, "what is three", []), (3, "three of it", []))
+    objective = stage1()
+    batch = objective.batch([len(objective.rows) - 2, len(objective.rows) - 1])
+    assert len(batch.passages) == 1 and batch.labelled.all()
+
+
+def test_written_queries_alone_train_without_labels(project):
+    """No training query has a text of any kind; the written ones are what there is."""
+    set_params(project, {"collection.use_labels": False})
+    write_queries((3, "what is three", []))
+    nothing = {"positive": None, "cot": None, "hard_negatives": []}
+    ids = [line["query_id"] for line in read_jsonl(paths.VERIFIED)]
+    assert [row.query for row in stage1(**dict.fromkeys(ids, nothing)).rows] == ["what is three"]
+
+
+def test_a_written_query_of_an_unknown_passage_is_refused(project):
+    """The file does not fit the corpus: it is named, with the mend."""
+    write_queries((3, "what is three", []))
+    (line,) = read_jsonl(paths.WRITTEN)
+    write_jsonl(paths.WRITTEN, [line | {"hard_negatives": ["nowhere"]}])
+    with pytest.raises(SyntrieverError, match="'nowhere' is no passage of the corpus"):
+        stage1()
+
+
+def test_plackett_luce_is_the_whole_order(project):
+    """Where all pairs of a query are decided, the loss is that of drawing its passages in the
+    teacher's order, each before all that rank below it and the other rows' passages."""
+    objective = alignment.Alignment(params.load(params.TrainStage2View))
+    order = [4, 1, 3]
+    pairs = tuple((order[i], order[j]) for i in range(3) for j in range(i + 1, 3))
+    objective.rows = [alignment.Row("a", "a", pairs), alignment.Row("b", "b", ((7, 8),))]
+    objective._labels = {}
+    batch = objective.batch([0, 1])
+    torch.manual_seed(0)
+    scores = torch.randn(2, len(batch.passages), dtype=torch.float64) * 3
+    values = alignment.align_loss(scores, batch, "plackett_luce")
+    assert values.shape == (3,)  # two draws of the first query, one of the second
+    texts = Corpus.open(paths.CORPUS).texts(order)
+    place = [batch.passages.index(text) for text in texts]
+    rest = [column for column in range(len(batch.passages)) if column not in place]
+    for draw in range(2):
+        left = scores[0, place[draw:] + rest]
+        expected = torch.logsumexp(left, dim=0) - scores[0, place[draw]]
+        assert values[draw].item() == pytest.approx(expected.item())
+
+
+def test_undecided_pairs_make_no_order(project):
+    """A passage is drawn before those that it beat; what was not compared has no say in it."""
+    objective = alignment.Alignment(params.load(params.TrainStage2View))
+    objective.rows = [alignment.Row("a", "a", ((4, 1), (3, 2)))]
+    objective._labels = {}
+    batch = objective.batch([0])
+    texts = Corpus.open(paths.CORPUS).texts([4, 1, 3, 2])
+    winner, loser, other, last = (batch.passages.index(text) for text in texts)
+    assert batch.winner.tolist() == [winner, other]
+    assert columns(batch, batch.below, 0) == [batch.passages[loser]]
+    assert columns(batch, batch.below, 1) == [batch.passages[last]]

@@ -74,12 +74,15 @@ def test_a_usual_answer_is_as_long_as_the_recorded_ones(tmp_path):
     assert estimate.usual_tokens(path) == estimate.GUESSES | {"cot": 15}
 
 
-@pytest.mark.parametrize(("stage", "calls"), [("synthesize", 36), ("verify", 12)])
+@pytest.mark.parametrize(
+    ("stage", "calls"), [("write_queries", 6), ("synthesize", 36), ("verify", 12)]
+)
 def test_an_estimate_asks_and_writes_nothing(project, capsys, stage, calls):
     """--estimate prints calls, tokens and cost, live and batch; the server hears nothing."""
-    before = hashes(project)
     with Server() as server:
-        set_params(project, PRICED | live(server))
+        changes = {"write_queries.per_passage": 1, "write_queries.passages": 3}
+        set_params(project, PRICED | live(server) | changes)
+        before = hashes(project)
         run_stage(stage, True)
         assert server.total == 0
     assert hashes(project) == before and not (project / ".journal").exists()

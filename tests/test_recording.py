@@ -11,11 +11,20 @@ from syntriever.errors import SyntrieverError
 from syntriever.teacher import Answer
 
 OUTPUTS = (paths.SYNTHESIZED, paths.VERIFIED, paths.COMPARISONS)
+WRITING = {
+    "write_queries.per_passage": 1,
+    "write_queries.kinds": ["situation", "direct"],
+    "write_queries.passages": None,
+    "write_queries.keep_top": 5,
+    "write_queries.hard_negatives": 1,
+}
 STAGES = ("synthesize", "verify", "mine_pairs")
 
 
 def reply(request):
     """A teacher as they are: some refusals, unclear answers, cycles, and a liking for #1."""
+    if request.prompt.startswith("write_"):
+        return None if "e" in request.query_id[:2] else f"“{request.query_id} and so on?”\n"
     digit = sum(map(ord, request.query_id + "".join(sorted(request.passage_ids)))) % 10
     if request.prompt == "relabel":
         return ["No.", "Hard to say.", *["**Yes.**"] * 8][digit]
@@ -90,6 +99,7 @@ def test_prompts_are_remembered_for_each_file(project, capsys):
     recording.record("mine")
     after = json.loads(sidecar.read_text())
     assert set(after.pop("mine.jsonl")) == set(recording.PROMPTS)
+    after.pop("mine_written_queries.jsonl", None)
     assert after == before
     run_stage("synthesize")
     assert "cot.txt has changed" in capsys.readouterr().err
@@ -122,3 +132,65 @@ def test_a_missing_output_is_named(project):
     paths.COMPARISONS.unlink()
     with pytest.raises(SyntrieverError, match=r"comparisons\.jsonl does not exist"):
         recording.record("mine")
+
+
+def test_written_queries_are_recorded_beside(project, monkeypatch):
+    """The kept ones give the same queries again; both params are told, and hashes of the kinds."""
+    set_params(project, WRITING | {"teacher.backend": "openai", "teacher.max_failed_share": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(conversation, "open_teacher", lambda *_: FakeTeacher(reply))
+        run_stage("write_queries")
+    before = paths.WRITTEN.read_bytes()
+    assert before
+    written = recording.record("mine")
+    assert written == {
+        "teacher.recorded": recording.FOLDER / "mine.jsonl",
+        "teacher.recorded_queries": recording.FOLDER / "mine_written_queries.jsonl",
+    }
+    hashes = files.read_json("data/teacher/prompts.json")["mine_written_queries.jsonl"]
+    assert set(hashes) == {"write_situation", "write_direct"}
+    chosen = {param: path.as_posix() for param, path in written.items()}
+    set_params(project, {"teacher.backend": "recorded"} | chosen)
+    paths.WRITTEN.unlink()
+    run_stage("write_queries")
+    assert paths.WRITTEN.read_bytes() == before
+    with pytest.raises(SyntrieverError, match=r"mine\.jsonl exists"):
+        recording.record("mine")
+
+
+def test_without_written_queries_there_is_no_file_of_them(project):
+    """Nothing is written, or said, of what was not used."""
+    paths.WRITTEN.write_text("")
+    assert list(recording.record("mine")) == ["teacher.recorded"]
+    assert not list((project / "data/teacher").glob("mine_written*"))
+
+
+def written(passage_id, kind="direct", more=""):
+    return {
+        "query_id": f"{passage_id}#{kind}{more}",
+        "query": f"about {passage_id}",
+        "passage_id": passage_id,
+        "kind": kind,
+        "hard_negatives": [],
+    }
+
+
+def test_comparisons_of_written_queries_are_no_answers(project):
+    """Nobody was asked: they stay out of the recorded comparisons."""
+    recording.record("before")
+    files.write_jsonl(paths.WRITTEN, [written("a")])
+    pair = {"passage_1": "a", "passage_2": "b", "answer": None, "preferred": "a", "rejected": "b"}
+    own = {"query_id": "a#direct", "query": "about a"} | pair
+    lines = [*files.read_jsonl(paths.COMPARISONS), own]
+    files.write_jsonl(paths.COMPARISONS, lines)
+    recording.record("mine")
+    folder = project / "data/teacher"
+    assert (folder / "mine.jsonl").read_bytes() == (folder / "before.jsonl").read_bytes()
+
+
+def test_several_queries_of_a_kind_are_refused(project):
+    """A record holds one; nothing is half-written."""
+    files.write_jsonl(paths.WRITTEN, [written("a"), written("a", more="-2")])
+    with pytest.raises(SyntrieverError, match=r"several queries of kind direct .*'a'"):
+        recording.record("mine")
+    assert not list((project / "data/teacher").glob("*mine*"))

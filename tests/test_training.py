@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import hashes, inside, run_stage, set_params
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
-from syntriever import encoder, paths, training
+from syntriever import encoder, params, paths, training
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl
 
@@ -20,13 +21,16 @@ QUERY_IDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40)
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(QUERY_IDS, st.integers(2, 9), st.integers(1, 3), st.integers(0, 5))
 def test_schedule_holds_every_row_once_an_epoch(query_ids, batch_size, epochs, seed):
-    """Each epoch has every row once; no batch is too large or holds a query twice."""
-    batches = training.schedule(query_ids, batch_size, epochs, seed)
-    rows = [row for batch in batches for row in batch]
-    assert sorted(rows) == sorted(list(range(len(query_ids))) * epochs)
-    for batch in batches:
-        assert 1 <= len(batch) <= batch_size
-        assert len({query_ids[row] for row in batch}) == len(batch)
+    """Each epoch has every row once; no batch is too large or holds a query twice, and all are of
+    one size, give or take one row."""
+    every = training.schedule(query_ids, batch_size, epochs, seed)
+    assert len(every) == epochs
+    for batches in every:
+        assert sorted(row for batch in batches for row in batch) == list(range(len(query_ids)))
+        sizes = [len(batch) for batch in batches]
+        assert min(sizes) >= 1 and max(sizes) <= min(batch_size, min(sizes) + 1)
+        for batch in batches:
+            assert len({query_ids[row] for row in batch}) == len(batch)
 
 
 def test_schedule_depends_on_the_seed_alone():
@@ -34,14 +38,34 @@ def test_schedule_depends_on_the_seed_alone():
     ids = [str(i) for i in range(20)]
     once = training.schedule(ids, 5, 2, seed=0)
     assert once == training.schedule(ids, 5, 2, seed=0)
-    assert once[:4] != once[4:]
+    assert once[0] != once[1]
     assert once != training.schedule(ids, 5, 2, seed=1)
 
 
 def test_batches_are_even():
     """31 rows in batches of 30 make 16 and 15, not 30 and 1."""
-    sizes = [len(b) for b in training.schedule([str(i) for i in range(31)], 30, 1, 0)]
-    assert sizes == [16, 15]
+    (batches,) = training.schedule([str(i) for i in range(31)], 30, 1, 0)
+    assert sorted(len(batch) for batch in batches) == [15, 16]
+
+
+def test_a_query_with_many_labels_leaves_no_tiny_batches():
+    """50 rows of one query need 50 batches; the other rows are spread over them."""
+    ids = ["many"] * 50 + [f"other-{i}" for i in range(310)]
+    (batches,) = training.schedule(ids, 30, 1, seed=0)
+    assert len(batches) == 50
+    assert {len(batch) for batch in batches} == {7, 8}
+
+
+def test_summary_means_each_epoch_by_its_own_steps():
+    """Batches of written queries alone have no share to average."""
+    log = [[{"loss": 4.0}, {"loss": 2.0, "share_cot": 0.5}], [{"loss": 1.0, "share_cot": 0.25}]]
+    assert training.summary(log) == {
+        "steps": 3,
+        "loss_first_epoch": 3.0,
+        "loss_last_epoch": 1.0,
+        "share_cot_first_epoch": 0.5,
+        "share_cot_last_epoch": 0.25,
+    }
 
 
 def test_a_resumed_run_ends_with_the_same_bytes(project, monkeypatch):
@@ -101,10 +125,11 @@ def test_other_params_take_no_old_checkpoint(project):
 
 
 def test_diverging_stops_and_keeps_the_last_model(project, monkeypatch):
-    """The first loss that is not finite stops the stage; the model that stood there stays."""
+    """The first loss that is not finite stops the stage; the model, the metrics and the curves that
+    stood there stay."""
     from syntriever.distillation import Distillation
 
-    before = (project / "models/stage1/model.safetensors").read_bytes()
+    before = hashes(project)
     loss = Distillation.loss
     steps = []
 
@@ -117,8 +142,61 @@ def test_diverging_stops_and_keeps_the_last_model(project, monkeypatch):
     with pytest.raises(SyntrieverError, match="the loss of step 3 is inf"):
         run_stage("train_stage1")
     assert len(steps) == 3
-    assert (project / "models/stage1/model.safetensors").read_bytes() == before
+    assert hashes(project) == before
     assert not list(project.rglob("*.part"))
+
+
+def test_interpolation_mixes_the_starting_weights_in(project):
+    """train_stage1.interpolate is a share of the weights that training started from."""
+    weights = {}
+    for share in (0.0, 0.25):
+        set_params(project, {"train_stage1.interpolate": share})
+        run_stage("train_stage1")
+        weights[share] = load_file(project / "models/stage1/model.safetensors")
+    start = load_file(project / "models/untrained/model.safetensors")
+    for name, trained in weights[0.0].items():
+        expected = torch.lerp(trained, start[name], 0.25)
+        assert torch.allclose(weights[0.25][name], expected, atol=1e-7), name
+    assert any(not torch.equal(weights[0.0][name], start[name]) for name in start)
+
+
+def test_no_pairs_means_no_alignment(project):
+    """mine_pairs.pairs: 0 asks nothing, and stage 2 is stage 1, whatever stood there before."""
+    set_params(project, {"mine_pairs.pairs": 0})
+    run_stage("mine_pairs")
+    assert paths.COMPARISONS.read_bytes() == b""
+    assert read_json(paths.METRICS / "mine_pairs.json")["pairs_asked"] == 0
+    run_stage("train_stage2")
+    one, two = (project / f"models/{stage}" for stage in ("stage1", "stage2"))
+    for file in one.rglob("*"):
+        if file.is_file():
+            assert file.read_bytes() == (two / file.relative_to(one)).read_bytes()
+    assert read_json(paths.METRICS / "train_stage2.json") == {"rows": 0, "pairs": 0, "steps": 0}
+
+
+def test_replay_adds_the_stage1_loss(project):
+    """train_stage2.replay weighs the stage-1 loss of the same queries, added to each step's."""
+    from syntriever import encoder
+    from syntriever.alignment import Alignment
+    from syntriever.distillation import Distillation
+
+    def losses(replay):
+        set_params(project, {"train_stage2.replay": replay})
+        settings = params.load(params.TrainStage2View)
+        model = encoder.load(project / "models/stage1")
+        with torch.no_grad():
+            return settings, *Alignment(settings).loss(model, [0, 1, 2])
+
+    _, plain, extras = losses(0.0)
+    assert "replayed" not in extras
+    settings, with_replay, extras = losses(0.5)
+    stage1 = Distillation(settings.loss, True, 32)
+    query_ids = Alignment(settings).query_ids[:3]
+    rows = [stage1.query_ids.index(query_id) for query_id in query_ids]
+    with torch.no_grad():
+        alone, _ = stage1.loss(encoder.load(project / "models/stage1"), rows)
+    assert extras["replayed"] == pytest.approx(alone.item(), rel=1e-5)
+    assert with_replay.item() == pytest.approx(plain.item() + 0.5 * alone.item(), rel=1e-5)
 
 
 def test_seeds_train_differently(project):

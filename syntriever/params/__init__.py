@@ -19,6 +19,8 @@ from syntriever.params.groups import (
     SplitScoring,
     TopK,
     Training,
+    TrainStage1,
+    TrainStage2,
     WriteQueries,
 )
 from syntriever.params.reading import PARAMS_FILE, load, load_all, read_compute
@@ -59,7 +61,9 @@ __all__ = [
     "Splits",
     "SynthesizeView",
     "TopK",
+    "TrainStage1",
     "TrainStage1View",
+    "TrainStage2",
     "TrainStage2View",
     "Training",
     "TransferView",

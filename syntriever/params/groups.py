@@ -195,7 +195,6 @@ class TrainStage1(Training):
 
 
 class TrainStage2(TrainStage1):
-    epochs: Annotated[int, Field(ge=0)]
     replay: NotNegative
 
 
@@ -204,7 +203,7 @@ class TopK(Group):
 
 
 class MinePairs(TopK):
-    pairs: Count | None
+    pairs: Annotated[int, Field(ge=0)] | None
     both_orders: bool
     model: Name | None
     written: bool

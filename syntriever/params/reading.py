@@ -6,8 +6,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.tokens import ScalarToken
 
 from syntriever.errors import SyntrieverError
 from syntriever.params.groups import Params
@@ -71,7 +72,9 @@ def _read(path: Path, kind: str) -> dict:
             f"{path} does not exist here. Run stages from the repository's root."
         ) from None
     except OSError as error:
-        raise SyntrieverError(f"{path} can't be read ({error.strerror}).") from None
+        raise SyntrieverError(
+            f"{path} can't be read ({error.strerror}). Put the file of params back there."
+        ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SyntrieverError(f"{path}, line {line}: not UTF-8. Convert the file.") from None
@@ -83,11 +86,35 @@ def _read(path: Path, kind: str) -> dict:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         raise SyntrieverError(
-            f"{path}, line {mark.line + 1 if mark else '?'}: not YAML ({error.problem})."
+            f"{path}, line {mark.line + 1 if mark else '?'}: not YAML ({error.problem}). Mend the "
+            "line; `git diff` shows what was changed."
+        ) from None
+    except RecursionError:
+        raise SyntrieverError(
+            f"{path}: brackets or groups within one another beyond all sense. Remove them."
+        ) from None
+    except ValueError as error:  # a number of thousands of digits, the 31st of February
+        line = _unreadable_line(path.read_text("utf-8"))
+        raise SyntrieverError(
+            f"{path}, line {line}: unreadable value ({str(error).split(';')[0]}). Give "
+            "it a value that exists."
         ) from None
     if not isinstance(values, dict):
         raise SyntrieverError(f"{path} must hold groups of params, such as `loss:`.")
     return values
+
+
+def _unreadable_line(text: str) -> int | str:
+    """The line of the first plain value that YAML recognises but Python can't make."""
+    for token in YAML(pure=True).scan(text):
+        if isinstance(token, ScalarToken) and token.plain:
+            try:
+                YAML(typ="safe", pure=True).load(token.value)
+            except ValueError:
+                return token.start_mark.line + 1
+            except YAMLError:
+                continue
+    return "?"
 
 
 def _fault(fault: dict, document: dict) -> str:
@@ -108,9 +135,17 @@ def _fault(fault: dict, document: dict) -> str:
         return f"line {line}: {name} is not a param{hint}"
     if fault["type"] == "missing":
         return f"line {line}: {name} is missing"
-    found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
+    found = "" if isinstance(fault["input"], dict) else f", found {_short(fault['input'])}"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"line {line}: {name} {message}{found}"
+
+
+def _short(value: object) -> str:
+    try:
+        words = repr(value)
+    except ValueError:  # so long a number that Python refuses to print it
+        return "a number of thousands of digits"
+    return words if len(words) <= 80 else f"{words[:77]}..."
 
 
 def _nearest(location: list[str]) -> str | None:

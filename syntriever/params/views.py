@@ -104,6 +104,10 @@ class TransferView(View):
     evaluate: Scoring
 
 
+class ReportView(View):
+    """Nothing: the report is made of the other stages' outputs alone."""
+
+
 VIEWS: dict[str, type[View]] = {
     "prepare": PrepareView,
     "embed": EmbedView,
@@ -115,4 +119,5 @@ VIEWS: dict[str, type[View]] = {
     "train_stage2": TrainStage2View,
     "evaluate": EvaluateView,
     "transfer": TransferView,
+    "report": ReportView,
 }

@@ -4,9 +4,18 @@ from typing import Literal
 
 from syntriever.teacher.base import Answer, Request, Teacher, Usage
 from syntriever.teacher.recorded import RecordedTeacher
+from syntriever.teacher.recorded_queries import RecordedQueries
 from syntriever.teacher.settings import Limits, LiveSettings
 
-__all__ = ["Answer", "RecordedTeacher", "Request", "Teacher", "Usage", "open_live"]
+__all__ = [
+    "Answer",
+    "RecordedQueries",
+    "RecordedTeacher",
+    "Request",
+    "Teacher",
+    "Usage",
+    "open_live",
+]
 
 
 def open_live(

@@ -245,7 +245,10 @@ class BatchRun:
     def _shrink(self, count: int, words: str, size: int | None = None) -> None:
         """Make smaller files from now on."""
         if count == 1:
-            raise SyntrieverError(f'the server finds a file of one request too large: "{words}"')
+            raise SyntrieverError(
+                f'the server finds a file of one request too large: "{words}" Shorten the prompt, '
+                "or set runtime.teacher.mode: live."
+            )
         self._max_requests = max(1, count // 2)
         if size is not None:
             self._max_bytes = size // 2 + 1

@@ -57,7 +57,10 @@ class AskingLock:
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise SyntrieverError(f"{self._path} cannot be opened ({error.strerror}).") from None
+            raise SyntrieverError(
+                f"{self._path} cannot be opened ({error.strerror}). Mend its permissions, or free "
+                "its disk."
+            ) from None
         try:
             self._wait(say)
             left = self._read()

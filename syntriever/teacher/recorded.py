@@ -5,7 +5,7 @@ The format is described in data/teacher/README.md.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -81,6 +81,9 @@ class Record(BaseModel):
         return CHOICES[1 if order.index(passage_1) < order.index(passage_2) else 2]
 
 
+Line = TypeVar("Line", bound=BaseModel)
+
+
 class RecordedTeacher:
     """Answers requests by their key from a JSON Lines file, one record a query."""
 
@@ -91,7 +94,7 @@ class RecordedTeacher:
             SyntrieverError: the file is missing, a line is malformed, or a query stands twice.
         """
         self._path = Path(path)
-        self._records = _read(self._path)
+        self._records = read_records(self._path, Record, "query_id")
         self._calls = 0
 
     @property
@@ -119,19 +122,31 @@ class RecordedTeacher:
                 asked[request.query_id] = record is not None and answer != OTHER_QUERY
             yield answer
         if asked and not answered:
+            known = sum(asked.values())
+            but = ", but not what was asked of them (of these passages)" if known else ""
             raise SyntrieverError(
-                f"{self._path} answered nothing that was asked: it knows {sum(asked.values())} of "
-                f"the {len(asked)} queries, by id and text. Set teacher.recorded to answers that "
+                f"{self._path} answered nothing that was asked: it knows {known} of the "
+                f"{len(asked)} queries, by id and text{but}. Set teacher.recorded to answers that "
                 "were recorded for this collection: data/teacher/<collection>.jsonl."
             )
 
 
-def _read(path: Path) -> dict[str, Record]:
-    records: dict[str, Record] = {}
+def read_records(path: Path, kind: type[Line], key: str) -> dict[str, Line]:
+    """Read a file of recorded answers, one record a line.
+
+    Args:
+        path: JSON Lines.
+        kind: what a line holds.
+        key: the field by which a record is found, `query_id` or `passage_id`.
+
+    Raises:
+        SyntrieverError: the file is missing or empty, a line is malformed, or a key stands twice.
+    """
+    records: dict[str, Line] = {}
     line_of: dict[str, int] = {}
     for number, line in read_numbered(path):
         try:
-            record = Record.model_validate(line)
+            record = kind.model_validate(line)
         except ValidationError as error:
             fault = error.errors()[0]
             field = ".".join(str(part) for part in fault["loc"])
@@ -140,13 +155,14 @@ def _read(path: Path) -> dict[str, Record]:
                 f"{path}, line {number}: {field}: {message}. "
                 "The format is described in data/teacher/README.md."
             ) from None
-        if record.query_id in line_of:
+        found = getattr(record, key)
+        if found in line_of:
             raise SyntrieverError(
-                f"{path}, line {number}: query_id {record.query_id!r} stands in line "
-                f"{line_of[record.query_id]} already. Keep one record a query."
+                f"{path}, line {number}: {key} {found!r} stands in line {line_of[found]} already. "
+                f"Keep one record a {key.removesuffix('_id')}."
             )
-        line_of[record.query_id] = number
-        records[record.query_id] = record
+        line_of[found] = number
+        records[found] = record
     if not records:
         raise SyntrieverError(
             f"{path} holds no recorded answers. Restore it, or name another file."

@@ -1,0 +1,117 @@
+"""Make a collection of your own files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import stages
+from syntriever import params
+
+
+@stages.command
+def init(
+    path: Annotated[
+        Path,
+        typer.Argument(help="A folder of .txt, .md and .html files, or a .csv, .tsv, .jsonl file."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Of the collection; by default that of PATH.")
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="A .csv, .tsv or .jsonl file of queries: id, text.")
+    ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .csv, .tsv or .jsonl file of labels: query-id, corpus-id (a file, an id, or a "
+            "passage such as guide/oven.md#3), score."
+        ),
+    ] = None,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the labelled queries that tests; 1: all of them.")
+    ] = 0.2,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out files that match, such as '*index*'. May be given again."),
+    ] = None,
+    write_test_queries: Annotated[
+        int, typer.Option(min=0, help="Have the teacher write so many test queries (no labels).")
+    ] = 0,
+    chunk_words: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Words of a passage at most (long ones count double, signs count too); by default "
+            "three quarters of encoder.max_length.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(min=0, help="Words repeated from the passage before; default: a quarter."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of all files; by default found out for each.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="Of a table; else found by name.")] = None,
+    title_column: Annotated[
+        str | None, typer.Option(help="Of a table; else found by name.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Of a table; else found by name.")] = None,
+    set_params: Annotated[
+        bool, typer.Option("--set-params", help="Set params.yaml for the new collection.")
+    ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Print what the test queries cost; ask and write nothing."),
+    ] = False,
+) -> None:
+    """Make a collection of your own files.
+
+    Reads PATH, and the files of --queries and --qrels. Writes data/collections/NAME: corpus.jsonl
+    (passages named by file and position: guide/oven.md#3), queries.jsonl, qrels and
+    collection.json. Says what was read and what was skipped, and why. With --write-test-queries it
+    asks the teacher of params.yaml, which must be a live one.
+
+    Example: python -m stages.init handbook --name handbook --write-test-queries 100
+    """
+    whole = params.load_all()
+    chosen, runtime = params.load(params.WriteQueriesView), whole.runtime.teacher
+
+    from syntriever.intake import make, settings, summary
+
+    words = chunk_words or whole.encoder.max_length * 3 // 4
+    dev = round(write_test_queries * whole.collection.dev_share)
+    plan = make.Plan(
+        source=path,
+        name=name or path.resolve().stem,
+        queries=queries,
+        qrels=qrels,
+        test_share=test_share,
+        test_queries=write_test_queries,
+        dev_queries=dev,
+        kinds=chosen.write_queries.kinds,
+        chunk_words=words,
+        overlap=words // 4 if overlap is None else overlap,
+        encoding=encoding,
+        exclude=exclude or (),
+        columns={"id": id_column, "title": title_column, "text": text_column},
+    )
+    if estimate:
+        stages.tell(make.estimate(plan, chosen.teacher, runtime))
+        return
+    draft = make.make(plan, chosen.teacher, runtime)
+    stages.tell(summary.lines(plan, draft))
+    needed = make.settings(plan, draft, whole.collection.dev_share)
+    typer.echo(f"{plan.folder.as_posix()} is written. Next:")
+    if chosen.teacher.backend == "recorded":
+        typer.echo("  set a live teacher in params.yaml (docs/teacher.md); then")
+    if set_params:
+        settings.write(needed)
+        typer.echo("  dvc repro      (params.yaml is set for it)")
+    else:
+        typer.echo(f"  dvc exp run {settings.options(needed)}")
+
+
+if __name__ == "__main__":
+    init()

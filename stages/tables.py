@@ -1,0 +1,178 @@
+"""The paper's tables: run their rows as DVC experiments, show measured beside published."""
+
+import functools
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import stages
+from stages.collection import find
+from syntriever import params
+from syntriever.errors import SyntrieverError
+from syntriever.tables import cells, overrides, plan, rows, runs
+
+RESULTS = Path("docs/results.md")
+README = Path("README.md")
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+TableName = Annotated[str, typer.Argument(help="A file of tables/, such as table3.")]
+CollectionName = Annotated[str | None, typer.Option(help="Only the cells of this collection.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda. A cell names its device.")]
+
+
+@app.callback()
+def tables() -> None:
+    """The paper's tables: run their rows as DVC experiments, show measured beside published."""
+
+
+@app.command()
+def run(
+    table: TableName,
+    collection: CollectionName = None,
+    row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Only list what would be run.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Also what older code made.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Run the missing and the stale rows of TABLE, one after the other.
+
+    Reads tables/, params.yaml and the collections that are found by name. Writes each run's scores
+    to metrics/tables/COLLECTION/ the moment it is done, so that an interrupted table goes on where
+    it stopped. Runs in a copy of the repository with its DVC cache: the workspace stays as it is.
+    Rows and collections that need what most machines lack run only where --row or --collection
+    names them. A failed row is stored as failed, the others go on, and the exit code is 1.
+
+    Example: python -m stages.tables run table3 --collection concepts
+    """
+    if device not in ("cpu", "cuda"):
+        raise SyntrieverError(f"--device {device}: cpu or cuda is expected.")
+    book = rows.load()
+    folders = _folders(book)
+    chosen = book.table(table)
+    plan.check(book, chosen)
+    todo = plan.missing(book, chosen, _now(book), folders, collection, row, renew)
+    for line in todo.skipped:
+        typer.echo(f"left out: {line}", err=True)
+    if dry:
+        stages.tell(plan.describe(step) for step in todo.steps)
+        typer.echo(f"{len(todo.steps)} to run")
+        return
+    failures = 0
+    for number, step in enumerate(todo.steps, start=1):
+        typer.secho(f"[{number} of {len(todo.steps)}] {plan.describe(step)}", bold=True, err=True)
+        failure = runs.measure(step.run, folders, step.targets, device)
+        if failure is not None:
+            failures += 1
+            stages.warn(f"{step.names} failed:\n{failure}")
+    _show(book, chosen)
+    if failures:
+        raise SyntrieverError(f"{failures} of {len(todo.steps)} runs failed; the table says which.")
+
+
+@app.command()
+def tune(device: Device = "cpu") -> None:
+    """Run the grid of tables/tune.yaml; print its rows by their dev score, the best first.
+
+    No test query is scored. As `run tune`, which says what is read and written.
+
+    Example: python -m stages.tables tune
+    """
+    run("tune", device=device)
+
+
+@app.command("overrides")
+def print_overrides(table: TableName, row: str, collection: CollectionName = None) -> None:
+    """Print the -S options that make ROW of TABLE, for `dvc exp run`.
+
+    Example: eval dvc exp run $(python -m stages.tables overrides table1 paper)
+    """
+    book = rows.load()
+    chosen = book.table(table)
+    one = chosen.row(row)
+    if one.system is None:
+        raise SyntrieverError(f"{table}, row {row} has published values only; nothing makes it.")
+    name = one.trained_on or collection or chosen.columns[0]
+    if name not in book.collections:
+        known = ", ".join(book.collections)
+        raise SyntrieverError(
+            f"there is no collection {name!r} in tables/collections.yaml. It has {known}."
+        )
+    folders = _folders(book)
+    if name not in folders:
+        raise SyntrieverError(plan.not_found(name))
+    seed = one.seeds[0]
+    wanted = runs.settings(cells.Run(name, book.overrides(chosen, one, name), seed), folders)
+    others = {c: folders[c] for c in plan.targets(chosen, one) if c in folders}
+    typer.echo(shlex.join(overrides.options(wanted, others)))
+
+
+@app.command()
+def show(
+    names: Annotated[list[str] | None, typer.Argument(help="Tables; none: all.")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Fill docs/results.md and README.md instead.")
+    ] = False,
+) -> None:
+    """Print tables as Markdown, or put them between the marks of docs/results.md and README.md.
+
+    Reads tables/ and metrics/tables/.
+
+    Example: python -m stages.tables show table1
+    """
+    from syntriever.tables import render
+
+    book = rows.load()
+    if write:
+        if not render.fill(RESULTS, book, _now(book)):
+            raise SyntrieverError(f"{RESULTS} lacks its marks <!-- tables:begin … --> and :end.")
+        render.fill(README, book, _now(book))
+        return
+    typer.echo(render.LEGEND + "\n")
+    for name in names or list(book.tables):
+        typer.echo(render.render(book, book.table(name), _now(book)))
+
+
+def _show(book: rows.Book, table: rows.Table) -> None:
+    from syntriever.tables import render
+
+    if table.split == "dev":
+        stages.tell(render.leaderboard(book, table, _now(book)))
+    else:
+        typer.echo(render.render(book, table, _now(book)))
+
+
+def _folders(book: rows.Book) -> dict[str, str]:
+    """Where the collections that are here lie, as params name them."""
+    found = {}
+    for name, known in book.collections.items():
+        folder = Path(known.path) if known.path else find(name)
+        if known.path and folder.is_dir():
+            found[name] = known.path
+        elif folder is not None and folder.is_dir():
+            found[name] = str(folder.resolve())
+    return found
+
+
+def _now(book: rows.Book):
+    """Return what `measured.Now` asks for, each run's own answer worked out once."""
+    base, folders = params.load_all(), _folders(book)
+
+    @functools.cache
+    def source(run_file: Path, run: cells.Run, scored_on: str | None) -> dict:
+        values = overrides.resolve(base, run.overrides, str(run_file))
+        here = {n: Path(folders[n]) for n in (run.collection, scored_on) if n in folders}
+        return cells.made_from(Path(), values, here)
+
+    return lambda run, scored_on: source(run.file(scored_on), run, scored_on)
+
+
+if __name__ == "__main__":
+    stages.run(app)

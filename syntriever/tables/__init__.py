@@ -1,0 +1,1 @@
+"""The paper's tables: rows as data (tables/*.yaml), measured beside published."""

@@ -1,0 +1,164 @@
+"""What was measured: one JSON file a run in metrics/tables/, and whether it still holds.
+
+A run is a collection, overrides and a seed. Its file has the scores of all four systems, so that
+rows and tables that share a run share it. The scores of the same run on another collection
+(transfer) are a file beside it.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from syntriever import params, paths
+from syntriever.errors import SyntrieverError
+from syntriever.files import read_json, replacing
+from syntriever.tables.overrides import UNFIXED, leaves, without_folders
+
+FOLDER = paths.METRICS / "tables"
+
+# The stages that a system's scores come from; what other stages depend on can't make them stale.
+UPSTREAM = {
+    "bm25": ("prepare",),
+    "untrained": ("prepare", "embed"),
+    "stage1": ("prepare", "embed", "write_queries", "synthesize", "verify", "train_stage1"),
+    "stage2": (
+        *("prepare", "embed", "write_queries", "synthesize", "verify", "train_stage1"),
+        *("mine_pairs", "train_stage2"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A collection to train on, overrides by dotted name, a seed."""
+
+    collection: str
+    overrides: dict[str, object] = field(hash=False)
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """12 hex digits of a hash of the overrides and the seed."""
+        chosen = {name: without_folders(value) for name, value in self.overrides.items()}
+        text = json.dumps([chosen, self.seed], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def file(self, scored_on: str | None = None) -> Path:
+        """Where its scores are stored: on its own collection, or on another one."""
+        other = "" if scored_on in (None, self.collection) else f"-{scored_on}"
+        return FOLDER / self.collection / f"{self.key}{other}.json"
+
+    def stored(self, scored_on: str | None = None) -> dict | None:
+        """Return its record, None where it was never run."""
+        file = self.file(scored_on)
+        return read_json(file) if file.exists() else None
+
+
+def store(file: Path, record: dict) -> None:
+    """Write a record as JSON that a person can read: a list of values takes one line."""
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[\n[^\[\]{}]*\]", lambda m: re.sub(r"\s*\n\s*", " ", m[0]), text)
+    with replacing(file) as temporary:
+        temporary.write_text(text + "\n", "utf-8")
+
+
+def made_from(root: Path, values: dict[str, object], folders: dict[str, Path]) -> dict:
+    """Return what decides a run's scores, as it is in `root` now.
+
+    Args:
+        root: the repository or a copy of it.
+        values: all leaves of its params.
+        folders: those of the collections that are here, by name.
+
+    Returns:
+        params: leaf -> value. code: stage -> hash of its modules. inputs: stage -> file -> hash of
+        prompts and recorded answers. collections: name -> hash.
+    """
+    definitions = _definitions(root / "dvc.yaml")
+    return {
+        "params": {
+            name: without_folders(value)
+            for name, value in sorted(values.items())
+            if not UNFIXED.fullmatch(name) and name != "seed"
+        },
+        "code": {name: _code(root, deps) for name, deps in definitions.items()},
+        "inputs": {name: _inputs(root, deps, values) for name, deps in definitions.items()},
+        "collections": {name: _collection_hash(folder) for name, folder in folders.items()},
+    }
+
+
+def changes(then: dict, now: dict, system: str, scored_on: str | None) -> tuple[str, bool]:
+    """Compare two outcomes of `made_from` for one system's scores.
+
+    A collection that is not here now can't have its hash compared.
+
+    Returns:
+        What makes the scores stale, in words, empty where nothing does; and whether modules differ.
+    """
+    stages = (*UPSTREAM[system], "transfer" if scored_on else "evaluate")
+    read = set().union(*(leaves(params.VIEWS[stage]) for stage in stages))
+    stale = [
+        f"{name} was {json.dumps(value)}"
+        for name, value in then["params"].items()
+        if name in read and name in now["params"] and now["params"][name] != value
+    ]
+    stale += [
+        f"{file} has changed"
+        for stage in stages
+        for file, value in then["inputs"].get(stage, {}).items()
+        if value != now["inputs"].get(stage, {}).get(file)
+    ]
+    stale += [
+        f"the collection {name} has changed"
+        for name, value in then["collections"].items()
+        if value != now["collections"].get(name, value)
+    ]
+    known = then["params"].keys() ^ now["params"].keys()
+    older = any(then["code"].get(s) != now["code"].get(s) for s in stages) or bool(known & read)
+    return "; ".join(dict.fromkeys(stale)), older
+
+
+def _definitions(file: Path) -> dict[str, list[str]]:
+    """Each stage's deps as dvc.yaml has them, params unfilled."""
+    stages = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))["stages"]
+    return {name: stage.get("do", stage).get("deps", []) for name, stage in stages.items()}
+
+
+def _code(root: Path, deps: list[str]) -> str:
+    code = sorted(dep for dep in deps if dep.endswith(".py") or dep == "requirements.lock")
+    lines = [f"{dep} {_hash(root / dep)}\n" for dep in code]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+
+
+def _inputs(root: Path, deps: list[str], values: dict[str, object]) -> dict[str, str | None]:
+    """Hash prompts, recorded answers and whatever file is named by a param of the teacher."""
+    chosen = [dep for dep in deps if re.match(r"prompts/|data/teacher/|\$\{teacher\.", dep)]
+    filled = [re.sub(r"\$\{([\w.]+)\}", lambda m: str(values[m[1]]), dep) for dep in chosen]
+    return {str(without_folders(dep)): _hash(root / dep) for dep in filled}
+
+
+@functools.cache
+def _hash_of(file: Path, size: int, time: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+
+
+def _hash(file: Path) -> str | None:
+    """Hash a file, each state of it once; None where it does not exist."""
+    if not file.is_file():
+        return None
+    stat = file.stat()
+    return _hash_of(file, stat.st_size, stat.st_mtime_ns)
+
+
+def _collection_hash(folder: Path) -> str:
+    files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted(folder.glob("qrels/*.tsv"))]
+    lines = [f"{file.relative_to(folder)} {_hash(file)}\n" for file in files]
+    if not files[0].is_file():
+        raise SyntrieverError(f"{files[0]} does not exist: {folder} is no collection.")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]

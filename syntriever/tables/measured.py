@@ -1,0 +1,137 @@
+"""A table's cells: what is stored of each, published beside, and what a row gains over another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from syntriever.evaluation import paired_bootstrap
+from syntriever.tables.cells import Run, changes
+from syntriever.tables.rows import Book, Row, Table
+
+SAMPLES = 10_000
+
+# A trained encoder that loses more than this elsewhere, in points of nDCG@10, gets a warning.
+TOLERATED_FALL = 2.0
+
+Now = Callable[[Run, str | None], dict]
+"""What `cells.made_from` gives for a run, scored on its own or on another collection, today."""
+
+
+@dataclass
+class Cell:
+    """One row on one collection, over its seeds. Scores are in percent."""
+
+    row: Row
+    column: str
+    trained_on: str
+    records: list[dict] = field(default_factory=list)
+    """Those of the seeds that ran well."""
+    failed: list[str] = field(default_factory=list)
+    """The last line of each run that failed."""
+    stale: str = ""
+    """What has changed since, in words."""
+    older_code: bool = False
+    split: str = "test"
+
+    @property
+    def scored_on(self) -> str | None:
+        """The other collection that it is scored on, if it is."""
+        return self.column if self.column != self.trained_on else None
+
+    def mean(self, metric: str, system: str | None = None) -> float | None:
+        """Return a metric's mean over the seeds, of the row's system or of another one."""
+        found = [self._scores(record, system).get(metric) for record in self.records]
+        if not found or None in found:
+            return None
+        return 100 * float(np.mean(found))
+
+    def interval(self) -> tuple[float, float] | None:
+        """Return the 95% interval of nDCG@10: over queries, after the mean over seeds."""
+        if self.records and "interval" in self._scores(self.records[0]) and len(self.records) == 1:
+            low, high = self._scores(self.records[0])["interval"]
+            return 100 * low, 100 * high
+        scores = self.per_query()
+        if scores is None:
+            return None
+        low, high, _ = paired_bootstrap(scores, SAMPLES)
+        return 100 * low, 100 * high
+
+    def per_query(self, unseen_only: bool = False) -> np.ndarray | None:
+        """Return each judged query's nDCG@10, (queries,), its mean over the seeds."""
+        tables = [r["per_query"][self.split] for r in self.records if "per_query" in r]
+        if not tables or any(t["queries"] != tables[0]["queries"] for t in tables):
+            return None
+        means = np.mean([table[self.row.system] for table in tables], axis=0)
+        return means[np.array(tables[0]["unseen"], bool)] if unseen_only else means
+
+    def _scores(self, record: dict, system: str | None = None) -> dict:
+        return record["scores"].get(self.split, {}).get(system or self.row.system, {})
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A row's nDCG@10 over another's, in points, its 95% interval and two-sided p."""
+
+    gain: float
+    low: float
+    high: float
+    p: float
+
+
+def runs(book: Book, table: Table, row: Row, column: str) -> list[Run]:
+    """Return the runs, one a seed, that a cell is made from."""
+    collection = row.trained_on or column
+    overrides = book.overrides(table, row, collection)
+    return [Run(collection, overrides, seed) for seed in row.seeds]
+
+
+def cell(book: Book, table: Table, row: Row, column: str, now: Now) -> Cell:
+    """Look up what is stored of a cell."""
+    found = Cell(row, column, row.trained_on or column, split=table.split)
+    for run in runs(book, table, row, column):
+        record = run.stored(found.scored_on)
+        if record is None:
+            continue
+        if "failed" in record:
+            found.failed.append(_telling(record["failed"]))
+            continue
+        stale, older = changes(
+            record["made_from"], now(run, found.scored_on), row.system, found.scored_on
+        )
+        found.records.append(record)
+        found.stale = found.stale or stale
+        found.older_code |= older
+    return found
+
+
+def _telling(lines: list[str]) -> str:
+    """Return the stage's own message among the last lines of a run: DVC's come after it."""
+    own = [line for line in lines if not line.startswith("ERROR:")]
+    errors = [line for line in own if line.startswith("error:")]
+    return next(iter([*errors[-1:], *own[-1:], *lines[-1:]]), "no message")
+
+
+def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
+    """Compare two rows by a paired bootstrap over queries, each query's mean over seeds taken
+    first; None where they have not scored the same queries."""
+    ours, theirs = one.per_query(unseen_only), other.per_query(unseen_only)
+    if ours is None or theirs is None or ours.shape != theirs.shape or not len(ours):
+        return None
+    if (
+        one.records[0]["per_query"][one.split]["queries"]
+        != (other.records[0]["per_query"][other.split]["queries"])
+    ):
+        return None
+    low, high, p = paired_bootstrap(ours - theirs, SAMPLES)
+    return Gain(100 * float((ours - theirs).mean()), 100 * low, 100 * high, p)
+
+
+def fall(found: Cell) -> float | None:
+    """Return how many points a trained encoder lost on a collection that it was not trained on,
+    where that is more than TOLERATED_FALL."""
+    if found.scored_on is None or found.row.system not in ("stage1", "stage2"):
+        return None
+    here, before = found.mean("ndcg_at_10"), found.mean("ndcg_at_10", "untrained")
+    lost = before - here if here is not None and before is not None else 0.0
+    return lost if lost > TOLERATED_FALL else None

@@ -1,0 +1,176 @@
+"""Which runs a table still lacks, and how long their kind took."""
+
+from dataclasses import dataclass, field
+
+from syntriever import params
+from syntriever.errors import SyntrieverError
+from syntriever.files import read_json
+from syntriever.tables import cells, overrides
+from syntriever.tables.cells import Run
+from syntriever.tables.measured import Now
+from syntriever.tables.measured import runs as runs_of
+from syntriever.tables.rows import Book, Row, Table
+
+
+@dataclass
+class Step:
+    """One run to do, for one or several rows."""
+
+    run: Run
+    rows: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    """Other collections to score on."""
+    why: str = ""
+
+    @property
+    def names(self) -> str:
+        """What it is, in words."""
+        others = f", scored on {', '.join(self.targets)}" if self.targets else ""
+        return f"{self.run.collection}: {', '.join(self.rows)}, seed {self.run.seed}{others}"
+
+
+@dataclass
+class Plan:
+    """What to run, and what is left out, with the reason."""
+
+    steps: list[Step]
+    skipped: list[str]
+
+
+def missing(
+    book: Book,
+    table: Table,
+    now: Now,
+    folders: dict[str, str],
+    collection: str | None = None,
+    row: str | None = None,
+    renew: bool = False,
+) -> Plan:
+    """Return the runs whose scores are missing, failed or stale.
+
+    Args:
+        book: all of tables/.
+        table: the table to complete.
+        now: see `measured.Now`.
+        folders: of the collections that are here.
+        collection: only cells trained or scored on this one.
+        row: only this row.
+        renew: also what older code made.
+
+    Raises:
+        SyntrieverError: the row or the collection is not in the table, or the collection is not
+            here.
+    """
+    _check_choice(table, collection, row, folders)
+    steps: dict[tuple, Step] = {}
+    skipped: dict[str, None] = {}
+    for one in table.rows:
+        if one.system is None or row not in (None, one.name):
+            continue
+        for column in table.columns:
+            trained_on = one.trained_on or column
+            if collection not in (None, trained_on, column):
+                continue
+            reason = _reason_to_skip(book, one, column, trained_on, folders, collection, row)
+            if reason:
+                skipped[reason] = None
+                continue
+            target = column if column != trained_on else None
+            for run in runs_of(book, table, one, column):
+                why = _why(run, target, one, now, renew)
+                if why:
+                    key = (run.collection, run.key)
+                    step = steps.setdefault(key, Step(run, why=why))
+                    step.rows += [one.name] if one.name not in step.rows else []
+                    step.targets += [target] if target and target not in step.targets else []
+    return Plan(list(steps.values()), list(skipped))
+
+
+def targets(table: Table, row: Row) -> list[str]:
+    """Return the other collections that a row is scored on."""
+    return [c for c in table.columns if c != row.trained_on] if row.trained_on else []
+
+
+def describe(step: Step) -> str:
+    """Say what a step runs, why, and how long its kind took last."""
+    seconds, kind = _last(step.run)
+    took = "" if seconds is None else f"; {kind} took {seconds / 60:.0f} min"
+    return f"{step.names} ({step.why}{took})"
+
+
+def check(book: Book, table: Table) -> None:
+    """Refuse a row whose params would be refused by the stages.
+
+    Raises:
+        SyntrieverError: names the table, the row and the param.
+    """
+    base = params.load_all()
+    for row in table.rows:
+        if row.system is None:
+            continue
+        for column in table.columns:
+            chosen = book.overrides(table, row, row.trained_on or column)
+            overrides.resolve(base, chosen, f"tables/{table.name}.yaml, row {row.name}")
+
+
+def not_found(collection: str) -> str:
+    """Say how a collection gets here."""
+    return (
+        f"no folder {collection} here. Set the environment variable SYNTRIEVER_COLLECTIONS to the "
+        f"folder that holds it, or `python -m stages.collection get {collection}`."
+    )
+
+
+def _check_choice(
+    table: Table, collection: str | None, row: str | None, folders: dict[str, str]
+) -> None:
+    if row is not None and table.row(row).system is None:
+        raise SyntrieverError(f"{table.name}, row {row} has published values only: nothing to run.")
+    trained = {one.trained_on for one in table.rows if one.trained_on}
+    if collection is None:
+        return
+    if collection not in {*table.columns, *trained}:
+        known = ", ".join(dict.fromkeys([*table.columns, *sorted(trained)]))
+        raise SyntrieverError(f"{table.name} has no collection {collection!r}. It has {known}.")
+    if collection not in folders:
+        raise SyntrieverError(not_found(collection))
+
+
+def _reason_to_skip(
+    book: Book,
+    row: Row,
+    column: str,
+    trained_on: str,
+    folders: dict[str, str],
+    collection: str | None,
+    chosen_row: str | None,
+) -> str | None:
+    if row.needs and chosen_row is None:
+        return f"row {row.name}: {row.needs}"
+    needs = book.collections[trained_on].needs
+    if needs and collection != trained_on:
+        return f"{trained_on}: {needs}"
+    lacking = next((name for name in (trained_on, column) if name not in folders), None)
+    return f"{lacking}: no folder of that name here" if lacking else None
+
+
+def _why(run: Run, target: str | None, row: Row, now: Now, renew: bool) -> str:
+    record = run.stored(target)
+    if record is None:
+        return "missing"
+    if "failed" in record:
+        return "failed last time"
+    stale, older = cells.changes(record["made_from"], now(run, target), row.system, target)
+    if stale:
+        return f"stale: {stale}"
+    return "older code" if older and renew else ""
+
+
+def _last(run: Run) -> tuple[float | None, str]:
+    """How long this run took with any seed, else the longest on its collection."""
+    records = [read_json(file) for file in sorted((cells.FOLDER / run.collection).glob("*.json"))]
+    records = [r for r in records if "seconds" in r and not r.get("scored_on")]
+    same = [r["seconds"] for r in records if r["overrides"] == run.overrides]
+    if same:
+        return max(same), "it"
+    return max((r["seconds"] for r in records), default=None), f"the longest on {run.collection}"

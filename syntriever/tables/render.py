@@ -1,0 +1,193 @@
+"""The tables as Markdown: measured beside published, and what was measured in detail."""
+
+import re
+from pathlib import Path
+
+from syntriever.errors import SyntrieverError
+from syntriever.files import replacing
+from syntriever.tables.measured import Cell, Gain, Now, cell, fall, gain
+from syntriever.tables.rows import Book, Row, Table
+
+_METRICS = {"ndcg_at_10_unseen": "unseen"}
+_MARKS = re.compile(r"(<!-- tables:begin\b(.*?)-->\n).*?(<!-- tables:end -->)", re.DOTALL)
+
+LEGEND = (
+    "In percent, measured / published; in brackets the 95% interval over queries. ×3: the mean of "
+    "three seeds. –: not measured, or not published."
+)
+
+
+def fill(file: Path, book: Book, now: Now) -> bool:
+    """Put the tables between a file's marks, `<!-- tables:begin table1 losses -->` and
+    `<!-- tables:end -->`; a mark without names takes all tables. Tell whether there are marks.
+
+    Raises:
+        SyntrieverError: the file or a table that it names does not exist.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        raise SyntrieverError(
+            f"{file} does not exist. Run this from the repository's root."
+        ) from None
+
+    def tables(match: re.Match) -> str:
+        # Names stand before the comma; after it, words for people.
+        names = match[2].partition(",")[0].split() or list(book.tables)
+        shown = "\n".join(render(book, book.table(name), now) for name in names)
+        return f"{match[1]}{shown}{match[3]}"
+
+    filled, count = _MARKS.subn(tables, text)
+    if filled != text:
+        with replacing(file) as temporary:
+            temporary.write_text(filled, "utf-8")
+    return count > 0
+
+
+def render(book: Book, table: Table, now: Now) -> str:
+    """Return one table as Markdown."""
+    cells = {
+        (row.name, column): cell(book, table, row, column, now)
+        for row in table.rows
+        if row.system
+        for column in table.columns
+    }
+    notes: list[str] = []
+    lines = [f"**{table.title}**", "", f"{table.about} Published: {table.source}", ""]
+    lines += _matrix(book, table, cells, notes)
+    lines += [""] + [f"- [{number}] {note}" for number, note in enumerate(notes, start=1)]
+    lines += _details(table, cells)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def leaderboard(book: Book, table: Table, now: Now) -> list[str]:
+    """Return the measured rows of a table on each column, the best first."""
+    lines = []
+    for column in table.columns:
+        found = [cell(book, table, row, column, now) for row in table.rows if row.system]
+        scored = [(c.mean(table.metrics[0]), c) for c in found if c.records]
+        lines.append(f"{column}, {table.split}, {_heading(table.metrics[0])} in percent:")
+        for score, one in sorted(scored, key=lambda pair: -pair[0]):
+            ends = one.interval()
+            lines.append(f"  {score:5.1f}{_ends(ends)}  {one.row.name}: {one.row.label}")
+    return lines
+
+
+def _matrix(book: Book, table: Table, cells: dict, notes: list[str]) -> list[str]:
+    heads = [
+        column if len(table.metrics) == 1 else f"{column} {_heading(metric)}"
+        for column in table.columns
+        for metric in table.metrics
+    ]
+    corner = _heading(table.metrics[0]) if len(table.metrics) == 1 else ""
+    lines = [_line([corner, *heads]), _line(["---", *["---:"] * len(heads)])]
+    for row in table.rows:
+        texts = [row.label]
+        for column in table.columns:
+            for metric in table.metrics:
+                published = table.published(row, column, metric)
+                found = cells.get((row.name, column))
+                own = "–" if found is None else _measured(book, table, found, metric, notes)
+                known = "–" if published is None else f"{published:.1f}"
+                agrees = _agreement(row, found, metric, published)
+                texts.append("–" if own == known == "–" else f"{own} / {known}{agrees}")
+        lines.append(_line(texts))
+    return lines
+
+
+def _measured(book: Book, table: Table, found: Cell, metric: str, notes: list[str]) -> str:
+    if found.row.trained_on == found.column and found.row.system in ("stage1", "stage2"):
+        return "trained on"
+    if not found.records:
+        return _absent(book, table, found, notes)
+    score = found.mean(metric)
+    if score is None:
+        return "–"
+    ends = found.interval() if metric == "ndcg_at_10" else None
+    done, asked = len(found.records), len(found.row.seeds)
+    count = "" if done == asked == 1 else f" ×{done}" + (f" of {asked}" if done < asked else "")
+    text = f"{score:.1f}{_ends(ends)}{count}"
+    if found.failed:
+        text += f" failed: {_note(notes, found.failed[0])}"
+    if found.stale:
+        text += f" stale {_note(notes, 'stale: ' + found.stale)}"
+    elif found.older_code:
+        text += " (older code)"
+    lost = fall(found) if metric == "ndcg_at_10" else None
+    return text if lost is None else f"{text} **warning: −{lost:.1f} against untrained**"
+
+
+def _absent(book: Book, table: Table, found: Cell, notes: list[str]) -> str:
+    if found.failed:
+        return f"failed {_note(notes, 'failed: ' + found.failed[0])}"
+    if found.row.trained_on and not found.row.needs:
+        return "not run " + _note(notes, f"not run yet: `python -m stages.tables run {table.name}`")
+    needs = found.row.needs or book.collections[found.trained_on].needs
+    if needs:
+        return f"not run {_note(notes, 'not run: ' + needs)}"
+    return "not run " + _note(notes, f"not run yet: `python -m stages.tables run {table.name}`")
+
+
+def _note(notes: list[str], words: str) -> str:
+    words = words.replace("\n", " ")
+    if words not in notes:
+        notes.append(words)
+    return f"[{notes.index(words) + 1}]"
+
+
+def _agreement(row: Row, found: Cell | None, metric: str, published: float | None) -> str:
+    score = found.mean(metric) if found else None
+    if row.tolerance is None or score is None or published is None:
+        return ""
+    within = abs(score - published) <= row.tolerance.by
+    return f" ({'within' if within else 'beyond'} {row.tolerance.by:g}: {row.tolerance.why})"
+
+
+def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
+    """One line a measured cell: unseen queries, the gain over its row `against`, extras."""
+    compared = any(cell.row.against for cell in cells.values())
+    heads = ["measured", "unseen"] + (["over", "gain", "gain, unseen"] if compared else [])
+    heads += [*table.extras, "made on"]
+    lines = []
+    for (_, column), found in cells.items():
+        if not found.records or found.scored_on:
+            continue
+        unseen = found.mean("ndcg_at_10_unseen")
+        texts = [f"{column}: {found.row.label}", "–" if unseen is None else f"{unseen:.1f}"]
+        if compared:
+            other = cells.get((found.row.against, column))
+            over = other.row.label if other else "–"
+            gains = [gain(found, other, u) if other else None for u in (False, True)]
+            texts += [over, *map(_gain, gains)]
+        texts += [_extra(found.records, name) for name in table.extras.values()]
+        made = dict.fromkeys(record["device"] for record in found.records)
+        lines.append(_line([*texts, ", ".join(made)]))
+    if not lines:
+        return []
+    return ["", _line(heads), _line(["---"] * len(heads)), *lines]
+
+
+def _extra(records: list[dict], name: str) -> str:
+    file, _, metric = name.partition(".")
+    values = [record.get("metrics", {}).get(file, {}).get(metric) for record in records]
+    if any(not isinstance(value, int | float) for value in values):
+        return "–"
+    return f"{sum(values) / len(values):.4g}"
+
+
+def _gain(found: Gain | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found.gain:+.1f} ({found.low:+.1f} to {found.high:+.1f}), p = {found.p:.4f}"
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f" ({ends[0]:.1f}–{ends[1]:.1f})"
+
+
+def _heading(metric: str) -> str:
+    return _METRICS.get(metric) or re.sub(r"^ndcg_at_", "nDCG@", metric)
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

@@ -1,0 +1,240 @@
+"""The files in tables/: what a row is, what a table is, and what is wrong with one."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from syntriever.errors import SyntrieverError
+from syntriever.tables.overrides import check_names
+
+FOLDER = Path("tables")
+
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Value = bool | int | float | str | list[str] | None
+Overrides = dict[str, Value]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Tolerance(_Strict):
+    """How far from the published value, in points, still agrees with it, and why."""
+
+    by: Annotated[float, Field(gt=0)]
+    why: str
+
+
+class Row(_Strict):
+    """One row of a table: the params that make it and the system of that run that it shows."""
+
+    name: Name
+    label: str
+    system: Literal["bm25", "untrained", "stage1", "stage2"] | None = None
+    """None: the row has published values only."""
+    uses: list[str] = []
+    """Names of presets, whose overrides come first."""
+    set: Overrides = {}
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    trained_on: str | None = None
+    """The columns are other collections, which the encoder trained on this one is scored on."""
+    published: dict[str, Percent | list[Percent | None] | None] = {}
+    """By column, in percent; a list has one value a metric of the table."""
+    tolerance: Tolerance | None = None
+    needs: str | None = None
+    """What keeps it from being run where the repository is at home."""
+    against: str | None = None
+    """The row that its gain is measured over."""
+
+
+class Table(_Strict):
+    """One table."""
+
+    name: str
+    title: str
+    about: str
+    source: str
+    columns: Annotated[list[Name], Field(min_length=1)]
+    metrics: Annotated[list[Name], Field(min_length=1)] = ["ndcg_at_10"]
+    split: Literal["dev", "test"] = "test"
+    extras: dict[str, str] = {}
+    """More to show of each run: heading -> a metric of metrics/, such as verify.refused."""
+    rows: Annotated[list[Row], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "Table":
+        names = [row.name for row in self.rows]
+        for row in self.rows:
+            if names.count(row.name) > 1:
+                raise ValueError(f"two rows are called {row.name}")
+            others = {other.name for other in self.rows if other.system and other is not row}
+            if row.against is not None and row.against not in others:
+                raise ValueError(
+                    f"row {row.name}: against: {row.against} is no other row with a system"
+                )
+            if row.system is None and (row.set or row.uses or row.trained_on or not row.published):
+                raise ValueError(
+                    f"row {row.name}: without a system it can have published values only"
+                )
+            for column, value in row.published.items():
+                if column not in self.columns:
+                    raise ValueError(f"row {row.name}: published: {column} is no column")
+                count = len(value) if isinstance(value, list) else 1
+                if value is not None and count != len(self.metrics):
+                    raise ValueError(
+                        f"row {row.name}: published: {column} has {count} values for "
+                        f"{len(self.metrics)} metrics"
+                    )
+        return self
+
+    def row(self, name: str) -> Row:
+        """Return the row of this name.
+
+        Raises:
+            SyntrieverError: there is none.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        known = ", ".join(row.name for row in self.rows)
+        raise SyntrieverError(f"{self.name} has no row {name!r}. It has {known}.")
+
+    def published(self, row: Row, column: str, metric: str) -> float | None:
+        """Return a published value in percent, None where there is none."""
+        value = row.published.get(column)
+        return value[self.metrics.index(metric)] if isinstance(value, list) else value
+
+
+class Collection(_Strict):
+    """A collection as tables/collections.yaml knows it."""
+
+    path: str | None = None
+    """Its folder where it is committed; else it is looked for by name."""
+    set: Overrides = {}
+    needs: str | None = None
+
+
+@dataclass(frozen=True)
+class Book:
+    """All of tables/."""
+
+    tables: dict[str, Table]
+    collections: dict[str, Collection]
+    presets: dict[str, Overrides]
+
+    def table(self, name: str) -> Table:
+        """Return the table of this name.
+
+        Raises:
+            SyntrieverError: there is none.
+        """
+        if name not in self.tables:
+            raise SyntrieverError(
+                f"there is no table {name!r}. There are {', '.join(self.tables)}."
+            )
+        return self.tables[name]
+
+    def overrides(self, table: Table, row: Row, collection: str) -> Overrides:
+        """Return what a row changes on a collection: the collection's, its presets', its own."""
+        chosen = dict(self.collections[collection].set)
+        for preset in row.uses:
+            chosen |= self.presets[preset]
+        chosen |= row.set
+        return chosen | ({"evaluate.splits": ["dev"]} if table.split == "dev" else {})
+
+
+def load(folder: Path = FOLDER) -> Book:
+    """Read and check tables/.
+
+    Raises:
+        SyntrieverError: a file is missing or malformed; it says which, and which row.
+    """
+    collections = {
+        str(name): _checked(Collection, entry, f"{folder}/collections.yaml, {name}")
+        for name, entry in _read(folder / "collections.yaml").items()
+    }
+    presets = _read(folder / "presets.yaml")
+    for name, preset in presets.items():
+        if not isinstance(preset, dict):
+            raise SyntrieverError(f"{folder}/presets.yaml, {name}: params and values are expected")
+        check_names(preset, f"{folder}/presets.yaml, {name}")
+    for name, collection in collections.items():
+        check_names(collection.set, f"{folder}/collections.yaml, {name}")
+    tables = {}
+    for file in sorted(folder.glob("*.yaml"), key=_reading_order):
+        if file.name not in ("collections.yaml", "presets.yaml"):
+            tables[file.stem] = _table(file, collections, presets)
+    return Book(tables, collections, presets)
+
+
+def _table(file: Path, collections: dict[str, Collection], presets: dict[str, Overrides]) -> Table:
+    table = _checked(Table, {"name": file.stem} | _read(file), str(file))
+    for column in table.columns:
+        _refuse_unknown(column, collections, f"{file}: column", f"{FOLDER}/collections.yaml")
+    for row in table.rows:
+        where = f"{file}, row {row.name}"
+        check_names(row.set, where)
+        if row.trained_on is not None:
+            _refuse_unknown(row.trained_on, collections, f"{where}: trained_on", "collections.yaml")
+        for preset in row.uses:
+            _refuse_unknown(preset, presets, f"{where}: uses", "presets.yaml")
+    return table
+
+
+def _refuse_unknown(name: str, known: dict, where: str, file: str) -> None:
+    if name not in known:
+        raise SyntrieverError(f"{where}: {name} is not in {file}, which has {', '.join(known)}.")
+
+
+def _checked(model: type[BaseModel], values: object, where: str) -> BaseModel:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = list(fault["loc"])
+        if place[:1] == ["rows"] and len(place) > 1:
+            row = values["rows"][place[1]]
+            name = row.get("name") if isinstance(row, dict) else None
+            where += f", row {name or place[1] + 1}"
+            place = place[2:]
+        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if fault["type"] == "extra_forbidden":
+            message = f"is not known; known are {', '.join(_fields(model, fault['loc']))}"
+        spot = ".".join(str(part) for part in place)
+        raise SyntrieverError(f"{where}: {spot} {message}".replace(":  ", ": ")) from None
+
+
+def _fields(model: type[BaseModel], place: tuple) -> list[str]:
+    in_row = model is Table and place[0] == "rows"
+    return list((Row if in_row and len(place) == 3 else model).model_fields)
+
+
+def _read(file: Path) -> dict:
+    """Parse by YAML 1.2 rules, as params.yaml is (1.1 would read 2e-5 as text)."""
+    try:
+        values = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SyntrieverError(
+            f"{file} does not exist here. Run this from the repository's root."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SyntrieverError(f"{file}: not UTF-8 (at byte {error.start}). Convert it.") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else "?"
+        problem = str(getattr(error, "problem", error)).strip().splitlines()[0]
+        raise SyntrieverError(f"{file}, line {line}: not YAML ({problem}).") from None
+    if not isinstance(values, dict):
+        raise SyntrieverError(f"{file}: names and values are expected, such as `title: …`.")
+    return values
+
+
+def _reading_order(file: Path) -> tuple:
+    number = re.fullmatch(r"table(\d+)", file.stem)
+    return (0, int(number[1]), "") if number else (1, 0, file.stem)

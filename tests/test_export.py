@@ -1,0 +1,215 @@
+"""A bundle works by itself, says what it is, and is written whole or not at all."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import faiss
+import numpy as np
+import pytest
+from project import run_stage, set_params
+
+from stages.export import export as command
+from syntriever import exporting, paths
+from syntriever.errors import SyntrieverError
+from syntriever.files import read_json, read_jsonl, write_json
+from syntriever.searching import Searcher
+
+FILES = {"README.md", "index.faiss", "model", "passages.jsonl", "usage.py"}
+QUERY = "why does my bread collapse"
+
+
+def export(folder, system="stage2"):
+    """Export in this process, in the current folder."""
+    command.__wrapped__(folder, system)
+
+
+def contents(folder):
+    """Return the bytes of every file, by name."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.fixture
+def bundle(project, tmp_path):
+    """A bundle of stage 2, outside the project."""
+    export(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_the_example_runs_elsewhere(bundle, project, tmp_path):
+    """usage.py, alone with its folder and offline, finds what search finds."""
+    hits = list(Searcher("stage2").search(QUERY, 5))
+    moved = tmp_path / "elsewhere" / "taken away"
+    moved.parent.mkdir()
+    shutil.move(bundle, moved)
+    shutil.rmtree(project)
+    shown = subprocess.run(
+        [sys.executable, str(moved / "usage.py"), *QUERY.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+        check=True,
+    )
+    lines = [line.split("  ") for line in shown.stdout.splitlines()]
+    assert [line[1] for line in lines] == [hit.passage_id for hit in hits]
+    assert [line[2] for line in lines] == [hit.title for hit in hits]
+    assert np.allclose([float(line[0]) for line in lines], [h.score for h in hits], atol=1e-4)
+
+
+def test_index_and_passages_are_the_corpus(bundle, project, monkeypatch, tmp_path):
+    """Each vector and each passage, in one order, however they are sliced."""
+    index = faiss.read_index(str(bundle / "index.faiss"))
+    vectors = np.load(paths.embeddings("stage2") / "corpus.npy")
+    assert isinstance(index, faiss.IndexFlatIP)
+    assert (index.reconstruct_n(0, index.ntotal) == vectors).all()
+    passages = [
+        {"id": line["_id"], "title": line["title"], "text": line["text"].strip()}
+        for line in read_jsonl(project / "collection/corpus.jsonl")
+    ]
+    assert list(read_jsonl(bundle / "passages.jsonl")) == passages
+    monkeypatch.setattr(exporting, "SLICE", 7)
+    export(tmp_path / "sliced")
+    assert contents(tmp_path / "sliced") == contents(bundle)
+
+
+def test_same_bytes_and_no_trace_of_this_machine(bundle, project, tmp_path):
+    """A second export is the same; no text names a folder of this machine."""
+    set_params(project, {"collection.path": str(project / "collection")})
+    export(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(bundle)
+    assert {path.name for path in bundle.iterdir()} == FILES
+    for name, content in contents(bundle).items():
+        assert str(tmp_path).encode() not in content, name
+        assert (bundle / name).stat().st_mode & 0o600 == 0o600
+
+
+def test_the_model_is_whole(bundle):
+    """The model folder is the stage's own but for its card."""
+    original = contents(paths.model("stage2"))
+    copied = contents(bundle / "model")
+    assert original.keys() == copied.keys()
+    assert {name for name in copied if copied[name] != original[name]} == {"README.md"}
+
+
+def test_the_card_tells_all(bundle, project):
+    """Data, recipe, scores of each split, licences; the recipe is as training wrote it."""
+    card = (bundle / "model/README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: sentence-transformers\n")
+    assert 'SentenceTransformer("model")' in card and "models/stage2" not in card
+    assert "| `loss.tau` | 0.05 |" in card
+    assert re.search(
+        r"^Collection: \*collection\*\. Pre-trained encoder: tiny-encoder\.", card, re.M
+    )
+    passages = read_json("metrics/prepare.json")["passages"]
+    assert f"| `prepare` | passages {passages}, " in card
+    assert "| `mine_pairs` | " in card
+    for split in ("dev", "test"):
+        found = read_json(f"metrics/evaluate/{split}/stage2.json")
+        row = f"| distilled and aligned (stage 2) | {found['ndcg_at_10']:.4f} |"
+        assert row in card.split(f"{split} queries of *collection*:")[1]
+    assert "## Licences" in card and "its provider's terms" in card
+    assert "BM25 | 0" in card and "not trained on" not in card
+    assert f"{passages} vectors of 32 dimensions" in (bundle / "README.md").read_text("utf-8")
+
+
+def test_the_collections_licence_is_passed_on(project, tmp_path):
+    """What the collection's README says under Licence stands on the card."""
+    for heading, words in (("## Licence", "CC0 1.0,\nfor all."), ("# LICENSE", "None known.")):
+        text = f"# A collection\n\n{heading}\n{words}\n\n## More\nOther things.\n"
+        (project / "collection/README.md").write_text(text)
+        export(tmp_path / heading)
+        card = (tmp_path / heading / "model/README.md").read_text("utf-8")
+        assert f"*collection*: {' '.join(words.split())}\n" in card
+        assert "Other things" not in card
+
+
+def test_other_systems(project, tmp_path):
+    """The untrained encoder has a card of its own, which names no teacher."""
+    for system in ("untrained", "stage1"):
+        export(tmp_path / system, system)
+    card = (tmp_path / "untrained/model/README.md").read_text("utf-8")
+    assert "# Dense retriever, untrained" in card
+    assert "eacher" not in card and "`synthesize`" not in card
+    card = (tmp_path / "stage1/model/README.md").read_text("utf-8")
+    assert "`synthesize`" in card and "`mine_pairs`" not in card
+
+
+def test_losses_elsewhere_are_warned_of(project, tmp_path):
+    """Scores on other collections stand on the card; a fall of more than 0.02 is a warning."""
+    for name, gain in (("cranfield", -0.0312), ("dbpedia", -0.02)):
+        measures = {"untrained": {"ndcg_at_10": 0.4, "queries": 9}}
+        measures["stage2"] = {"ndcg_at_10": 0.4 + gain, "queries": 9, "gain": gain}
+        (project / "metrics/transfer").mkdir(exist_ok=True)
+        write_json(project / f"metrics/transfer/{name}.json", measures)
+    export(tmp_path / "bundle")
+    card = (tmp_path / "bundle/model/README.md").read_text("utf-8")
+    assert "*cranfield*, test queries:" in card and "| untrained encoder | 0.4000 | 9 |" in card
+    assert re.findall(r"\*\*Warning\*\*: (.*)", card) == [
+        "training cost 0.0312 nDCG@10 on cranfield."
+    ]
+
+
+def test_without_scores(project, tmp_path):
+    """A model that was not evaluated says so."""
+    shutil.rmtree("metrics/evaluate")
+    export(tmp_path / "bundle")
+    assert "was not evaluated" in (tmp_path / "bundle/model/README.md").read_text("utf-8")
+
+
+def test_an_occupied_folder_is_refused(project, tmp_path):
+    """Nobody's files are overwritten; an empty folder is as good as none."""
+    target = tmp_path / "taken"
+    target.mkdir()
+    (target / "mine.txt").write_text("keep")
+    for occupied in (target, target / "mine.txt", project):
+        with pytest.raises(SyntrieverError, match="is there already"):
+            export(occupied)
+    assert [file.name for file in target.iterdir()] == ["mine.txt"]
+    (target / "mine.txt").unlink()
+    export(target)
+    assert {path.name for path in target.iterdir()} == FILES
+
+
+@pytest.mark.parametrize("missing", ["models/stage2", "data/prepared", "data/embeddings/stage2"])
+def test_what_is_missing_is_said(project, tmp_path, missing):
+    """Each input that is not there is named, and nothing is written."""
+    shutil.rmtree(project / missing)
+    with pytest.raises(SyntrieverError, match=f"{missing}.*dvc repro"):
+        export(tmp_path / "new" / "bundle")
+    assert not (tmp_path / "new").exists()
+
+
+def test_all_or_nothing(project, tmp_path, monkeypatch):
+    """A failure on the way leaves no folder and no part of one."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting.faiss, "write_index", full)
+    with pytest.raises(OSError, match="No space"):
+        export(tmp_path / "new" / "bundle")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_read_only_files_of_the_cache(project, tmp_path):
+    """A model that DVC linked read-only from its cache is copied to files that can be changed."""
+    for file in paths.model("stage2").rglob("*"):
+        if file.is_file():
+            file.chmod(0o444)
+    export(tmp_path / "bundle")
+    card = tmp_path / "bundle/model/README.md"
+    assert card.stat().st_mode & 0o200
+
+
+def test_the_command(project, tmp_path):
+    """The command is found, checks its options and says how to go on."""
+    run_stage("export", tmp_path / "bundle", "stage2")
+    assert json.loads((tmp_path / "bundle/model/modules.json").read_text())

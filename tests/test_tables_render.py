@@ -1,0 +1,146 @@
+"""Tables as Markdown: measured beside published, what is not there and why, gains."""
+
+import re
+
+import pytest
+from project import ROOT
+from tables_project import make_tables, now, record, write
+
+from syntriever.errors import SyntrieverError
+from syntriever.tables import cells, measured, render, rows
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_tables(tmp_path))
+    return rows.load()
+
+
+def runs(book, row, table="small", column="concepts"):
+    return measured.runs(book, book.table(table), book.table(table).row(row), column)
+
+
+def store(book, run, other=None, **changes):
+    made = record(run, now(book)(run, other), other=other)
+    cells.store(run.file(other), made | changes)
+
+
+def line(book, label, table="small"):
+    """The cells of one row of the main table."""
+    text = render.render(book, book.table(table), now(book))
+    (found,) = (x for x in text.splitlines() if x.startswith(f"| {label} |"))
+    return [part.strip() for part in found.strip("|").split("|")][1:]
+
+
+def test_measured_stands_beside_published(book):
+    """In percent with interval, number of seeds, published value and tolerance."""
+    store(book, runs(book, "base")[0])
+    for run in runs(book, "slow"):
+        store(book, run)
+    assert line(book, "base")[0] == "45.0 (40.0–50.0) / 45.0 (within 6: another encoder)"
+    mean, count = line(book, "slow")[0].split(" (")[0], line(book, "slow")[0]
+    assert mean == "85.0" and "×2 / –" in count
+    assert line(book, "known") == ["–", "– / 50.5"]
+
+
+def test_what_is_not_there_is_said(book):
+    """Not run yet, in need of something, failed, some seeds missing; never a number."""
+    one, two = runs(book, "slow")
+    cells.store(
+        one.file(), {"overrides": {}, "failed": ["error: CUDA out of memory", "x", "ERROR: dvc"]}
+    )
+    text = render.render(book, book.table("small"), now(book))
+    assert "not run yet: `python -m stages.tables run small`" in text
+    assert "not run: a GPU" in text and "not run: a key" in text
+    assert line(book, "base")[0] == "not run [1] / 45.0"
+    assert line(book, "slow")[0].startswith("failed [") and "CUDA out of memory" in text
+    assert "0.0" not in "".join(line(book, "slow"))
+    store(book, two)
+    assert "×1 of 2 failed" in line(book, "slow")[0]
+
+
+def test_stale_and_older_cells_are_marked(book):
+    store(book, runs(book, "base")[0])
+    write(cells.Path("syntriever/encoder.py"), "changed")
+    assert "(older code)" in line(book, "base")[0]
+    write(cells.Path("collections/concepts/qrels/test.tsv"), "changed")
+    text = render.render(book, book.table("small"), now(book))
+    assert "stale [" in line(book, "base")[0] and "collection concepts has changed" in text
+
+
+def test_gains_are_paired_over_means_of_seeds(book):
+    """Over the row named by `against`, for all and for the unseen queries, with interval and p."""
+    store(book, runs(book, "base")[0])
+    first, second = runs(book, "slow")
+    store(book, first)
+    higher = record(second, now(book)(second, None), shift=0.1)
+    cells.store(second.file(), higher)
+    table = book.table("small")
+    slow, base = (
+        measured.cell(book, table, table.row(name), "concepts", now(book))
+        for name in ("slow", "base")
+    )
+    found = measured.gain(slow, base)
+    assert found.gain == pytest.approx(45.0)  # 40 with seed 0, 50 with seed 1
+    assert found.low == pytest.approx(45.0) and found.p < 0.001
+    assert measured.gain(slow, base, unseen_only=True).gain == pytest.approx(45.0)
+    text = render.render(book, table, now(book))
+    assert "| concepts: slow | 95.0 | base | +45.0 (+45.0 to +45.0), p = 0.0002 |" in text
+    assert "| refused |" in text and "| 3 | cpu |" in text
+
+
+def test_other_queries_are_not_compared(book):
+    store(book, runs(book, "base")[0])
+    run = runs(book, "slow")[0]
+    made = record(run, now(book)(run, None))
+    made["per_query"]["test"]["queries"] = ["q1", "q2", "q3", "q9"]
+    cells.store(run.file(), made)
+    table = book.table("small")
+    slow, base = (
+        measured.cell(book, table, table.row(name), "concepts", now(book))
+        for name in ("slow", "base")
+    )
+    assert measured.gain(slow, base) is None
+
+
+def test_falls_elsewhere_are_warned_of(book):
+    """On other collections the score of the transfer file; far below untrained is a warning."""
+    (run,) = runs(book, "moved", "moved", "other")
+    store(book, run, other="other")
+    assert line(book, "moved", "moved") == ["65.0 (60.0–70.0) / –", "trained on / –"]
+    made = record(run, now(book)(run, "other"), other="other")
+    made["scores"]["test"]["stage1"]["ndcg_at_10"] = 0.42
+    cells.store(run.file("other"), made)
+    assert "**warning: −3.0 against untrained**" in line(book, "moved", "moved")[0]
+
+
+def test_leaderboard_puts_the_best_first(book):
+    store(book, runs(book, "base")[0])
+    for run in runs(book, "slow"):
+        store(book, run)
+    lines = render.leaderboard(book, book.table("small"), now(book))
+    assert "slow" in lines[1] and "base" in lines[2]
+
+
+def test_documents_are_filled_between_marks(book):
+    """Marks name their tables; text around stays; twice gives the same bytes."""
+    file = cells.Path("results.md")
+    file.write_text("a\n<!-- tables:begin small, by x -->\nold\n<!-- tables:end -->\nb\n", "utf-8")
+    assert render.fill(file, book, now(book))
+    text = file.read_text("utf-8")
+    assert text.startswith("a\n<!-- tables:begin small, by x -->\n**A small table**")
+    assert text.endswith("\n<!-- tables:end -->\nb\n")
+    assert "old" not in text and "Elsewhere" not in text
+    render.fill(file, book, now(book))
+    assert file.read_text("utf-8") == text
+    file.write_text("<!-- tables:begin huge -->\n<!-- tables:end -->\n", "utf-8")
+    with pytest.raises(SyntrieverError, match="no table 'huge'"):
+        render.fill(file, book, now(book))
+    file.write_text("no marks", "utf-8")
+    assert not render.fill(file, book, now(book))
+
+
+def test_committed_documents_have_marks_for_every_table():
+    """docs/results.md shows each table once."""
+    names = re.findall(r"<!-- tables:begin (.*?),", (ROOT / "docs/results.md").read_text("utf-8"))
+    assert sorted(" ".join(names).split()) == sorted(rows.load(ROOT / "tables").tables)
