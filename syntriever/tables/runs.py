@@ -75,6 +75,7 @@ def _store_all(
     run: Run, copy: Path, head: dict, folders: dict[str, str], targets: list[str]
 ) -> None:
     values = flatten(params.load_all(copy / params.PARAMS_FILE))
+    head |= {"compute": {n: v for n, v in values.items() if n.startswith("compute.")}}
     for target in [*targets, None]:  # its own scores last: they say that the run is done
         here = {name: copy / folders[name] for name in (run.collection, target) if name}
         source = made_from(copy, values, here)
