@@ -38,6 +38,7 @@ def run(
     table: TableName,
     collection: CollectionName = None,
     row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Only this one of a row's seeds.")] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Only list what would be run.")] = False,
     renew: Annotated[bool, typer.Option("--renew", help="Also what older code made.")] = False,
     device: Device = "cpu",
@@ -58,7 +59,7 @@ def run(
     folders = _folders(book)
     chosen = book.table(table)
     plan.check(book, chosen)
-    todo = plan.missing(book, chosen, _now(book), folders, collection, row, renew)
+    todo = plan.missing(book, chosen, _now(book), folders, collection, row, seed, renew)
     for line in todo.skipped:
         typer.echo(f"left out: {line}", err=True)
     if dry:

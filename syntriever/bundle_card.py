@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syntriever import params, paths
+from syntriever.collection import read_origin
 from syntriever.files import read_json
 
 _SYSTEMS = {
@@ -57,6 +58,8 @@ class Facts:
     """Split -> system -> measures."""
     elsewhere: dict[str, dict[str, dict]]
     """Collection that was not trained on -> system -> measures."""
+    written_tests: bool
+    """The teacher wrote the queries that it was scored on."""
 
 
 def gather(system: str) -> Facts:
@@ -82,6 +85,7 @@ def gather(system: str) -> Facts:
         counts={stage: read_json(file) for stage, file in files.items() if file.exists()},
         scores=scores,
         elsewhere={file.stem: read_json(file) for file in transfer},
+        written_tests=read_origin(paths.ORIGIN).test_queries == "written",
     )
 
 
@@ -146,6 +150,8 @@ def _scores(facts: Facts) -> str:
         "As the repository's metrics stood when the bundle was made (`metrics/evaluate`). *Unseen*",
         "are queries none of whose relevant passages was labelled in training.",
     ]
+    if facts.written_tests:
+        lines += ["", "**The teacher wrote these queries**: people's own may be harder."]
     for split, systems in facts.scores.items():
         lines += ["", f"{split} queries of *{facts.collection}*:", "", *_measures(systems)]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from syntriever import paths
+from syntriever.collection import read_origin
 from syntriever.evaluation import SYSTEMS
 from syntriever.files import read_json
 
@@ -35,8 +36,10 @@ def render(split: str) -> str:
     significance = read_json(paths.EVALUATION / split / "significance.json")
     shown = measures[list(_COLUMNS)].rename(columns=_COLUMNS, index=NAMES)
     shown.insert(1, "95% interval", [_interval(significance["intervals"][s]) for s in SYSTEMS])
+    written = read_origin(paths.ORIGIN).test_queries == "written"
     head = (
-        f"{split}: {measures['queries'].iloc[0]} queries, of which "
+        f"{split}: {measures['queries'].iloc[0]} queries"
+        f"{' that the teacher wrote, not people' if written else ''}, of which "
         f"{measures['queries_unseen'].iloc[0]} unseen (no relevant passage labelled in training)"
     )
     text = shown.to_string(float_format="{:.4f}".format, na_rep="-")

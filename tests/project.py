@@ -40,6 +40,7 @@ PIPELINE = (
     ("train_stage2",),
     ("embed", "stage2"),
     ("evaluate",),
+    ("report",),
 )
 
 
@@ -142,7 +143,8 @@ def hashes(folder: Path) -> dict[str, str]:
     """The hash of each file that stages made."""
     import hashlib
 
-    made = [f for top in ("data", "models", "metrics", "plots") for f in (folder / top).rglob("*")]
+    tops = ("data", "models", "metrics", "plots", "reports")
+    made = [f for top in tops for f in (folder / top).rglob("*")]
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(made)

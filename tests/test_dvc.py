@@ -12,10 +12,10 @@ from project import QUICK, ROOT, make_project, set_params
 
 ALL = {
     "prepare", "embed@untrained", "synthesize", "verify", "train_stage1", "embed@stage1",
-    "mine_pairs", "train_stage2", "embed@stage2", "evaluate",
+    "mine_pairs", "train_stage2", "embed@stage2", "evaluate", "report", "write_queries",
 }  # fmt: skip
-AFTER_TAU = ALL - {"prepare", "embed@untrained", "synthesize", "verify"}
-AFTER_STAGE2 = {"train_stage2", "embed@stage2", "evaluate"}
+AFTER_TAU = ALL - {"prepare", "embed@untrained", "write_queries", "synthesize", "verify"}
+AFTER_STAGE2 = {"train_stage2", "embed@stage2", "evaluate", "report"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -155,6 +155,7 @@ def test_each_stage_owns_its_curves(clone):
         ("encoder.name=no-such-encoder", "no-such-encoder"),
         ("collection.path=no-such-folder", "no-such-folder"),
         ("teacher.recorded=data/teacher/scifact.jsonl", "answered nothing that was asked"),
+        ("write_queries.kinds=[claim]", "claim"),
     ],
 )
 def test_bad_values_through_dvc(clone, change, words):

@@ -168,12 +168,16 @@ def test_lock_is_whole():
     """Every stage is locked with the very deps that dvc.yaml names, and their outputs chain."""
     locked = locked_stages()
     for name, stage in PIPELINE["stages"].items():
-        for item in stage.get("foreach", [None]):
+        items = stage.get("foreach", [None])
+        for item in [] if isinstance(items, str) else items:  # str: params name no collection
             entry = locked[name if item is None else f"{name}@{item}"]
             expected = {
                 dep.replace("${item}", item or "")
                 .replace("${collection.path}", "data/collections/concepts")
                 .replace("${teacher.recorded}", "data/teacher/concepts.jsonl")
+                .replace(
+                    "${teacher.recorded_queries}", "data/teacher/concepts_written_queries.jsonl"
+                )
                 for dep in stage.get("do", stage)["deps"]
             }
             assert {dep["path"] for dep in entry["deps"]} == expected

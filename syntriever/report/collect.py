@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from syntriever import paths, records
-from syntriever.collection import Corpus, read_qrels, read_queries
+from syntriever.collection import Corpus, read_origin, read_qrels, read_queries
 from syntriever.errors import SyntrieverError
 from syntriever.files import missing, read_json
 from syntriever.report.curves import ndcg_curve, training_curves
@@ -71,6 +71,7 @@ def collect() -> dict:
     }
     return {
         "corpus": len(corpus),
+        "written_tests": read_origin(paths.ORIGIN).test_queries == "written",
         "splits": [_split(name) for name in names],
         "training": {system: training_curves(system) for system in ("stage1", "stage2")},
         "browse": browse | {"passages": passages.texts(corpus)},

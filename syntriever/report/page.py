@@ -83,6 +83,8 @@ def _subtitle(report: dict) -> str:
         _count(browse["taught"]["of"], "training query", "training queries"),
         _count(split["metrics"]["stage2"]["queries"], "query", "queries") + f" in {split['name']}",
     ]
+    if report["written_tests"]:
+        parts[-1] += ", written by the teacher, not by people"
     return " · ".join(parts)
 
 

@@ -44,6 +44,7 @@ def missing(
     folders: dict[str, str],
     collection: str | None = None,
     row: str | None = None,
+    seed: int | None = None,
     renew: bool = False,
 ) -> Plan:
     """Return the runs whose scores are missing, failed or stale.
@@ -55,6 +56,7 @@ def missing(
         folders: of the collections that are here.
         collection: only cells trained or scored on this one.
         row: only this row.
+        seed: only this one of a row's seeds.
         renew: also what older code made.
 
     Raises:
@@ -77,6 +79,8 @@ def missing(
                 continue
             target = column if column != trained_on else None
             for run in runs_of(book, table, one, column):
+                if seed not in (None, run.seed):
+                    continue
                 why = _why(run, target, one, now, renew)
                 if why:
                     key = (run.collection, run.key)
