@@ -16,6 +16,15 @@ reproduce: .venv/installed ## run the whole pipeline; print the results beside t
 test: .venv/installed ## run the whole test suite, without network
 	HF_HUB_OFFLINE=1 python -m pytest
 
+.PHONY: report
+report: .venv/installed ## run what has changed; make reports/index.html, a page to browse
+	dvc repro
+
+.PHONY: bench
+bench: .venv/installed ## measure how soon a search answers, and how fast a live teacher asks
+	python benchmarks/search_start.py
+	python benchmarks/teacher.py
+
 .PHONY: lint
 lint: .venv/installed ## check style
 	ruff check .

@@ -25,7 +25,7 @@ app = typer.Typer(
 
 TableName = Annotated[str, typer.Argument(help="A file of tables/, such as table3.")]
 CollectionName = Annotated[str | None, typer.Option(help="Only the cells of this collection.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda. A cell names its device.")]
+Device = Annotated[str, typer.Option(help="The device, cpu or cuda. A cell names it.")]
 
 
 @app.callback()
@@ -90,7 +90,13 @@ def tune(device: Device = "cpu") -> None:
 
 
 @app.command("overrides")
-def print_overrides(table: TableName, row: str, collection: CollectionName = None) -> None:
+def print_overrides(
+    table: TableName,
+    row: Annotated[str, typer.Argument(help="A row of it, by its name.")],
+    collection: Annotated[
+        str | None, typer.Option(help="Its collection; by default the table's first.")
+    ] = None,
+) -> None:
     """Print the -S options that make ROW of TABLE, for `dvc exp run`.
 
     Example: eval dvc exp run $(python -m stages.tables overrides table1 paper)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from syntriever import paths
 from syntriever.errors import SyntrieverError
-from syntriever.evaluation import SYSTEMS
 from syntriever.files import read_json, replacing, write_json
 
 # How far any metric of metrics/evaluate may lie from the committed one on another CPU type;
@@ -74,6 +73,8 @@ def fill_readme(tables: list[str], readme: Path = Path("README.md")) -> None:
 
 def lines(split: str) -> list[str]:
     """Return one split's nDCG@10 of every system beside the committed one."""
+    from syntriever.evaluation import SYSTEMS  # loads faiss and pandas: not for a --help
+
     rows = [f"{split + ', nDCG@10':<18}{'here':>10}{'committed':>12}{'difference':>12}"]
     for system in SYSTEMS:
         file = paths.METRICS / "evaluate" / split / f"{system}.json"

@@ -237,6 +237,11 @@ HEAD = "query-id\tcorpus-id\tscore\n"
         (None, HEAD + "q0\tabsent.txt\t1\n", ["qrels.tsv, line 2", "'absent.txt'"]),
         (None, HEAD + "q0\ta.txt\tyes\n", ["qrels.tsv, line 2", "'yes'", "whole number"]),
         (None, HEAD + "q0\t\t1\n", ["qrels.tsv, line 2", "names no passage"]),
+        (
+            None,
+            HEAD + "q0\ta.txt\t1\nq1\tb.txt\t1\nq0\ta.txt\t1\nq0\ta.txt\t2\n",
+            ["qrels.tsv, line 5", "another score in line 2"],
+        ),
         (None, HEAD + "q0\ta.txt\t0\n", ["qrels.tsv", "score 1 or more"]),
         (None, HEAD + "q0\ta.txt\t1\nq1\ta.txt\t1\n", ["--test-share", "share a passage"]),
     ],

@@ -231,6 +231,33 @@ def test_a_semicolon_export_with_a_mark_and_line_breaks_in_quotes():
     assert notes.columns == {"id": "ID", "title": "Title", "text": "Body"}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=;\nid;title;text\n7;T;a, b\n",  # a line for Excel
+        '\ufeff"sep=;"\r\nid;title;text\r\n7;T;a, b\r\n',
+        'id;title (short, plain);"text, or body"\n7;T;a, b, c\n8;T;a\n',  # more commas
+        "id;title|name;text\n7;T;a, b\n",
+        "id;title;text\r7;T;a, b\r",
+    ],
+)
+def test_the_delimiter_is_the_one_that_fits(content):
+    """Whatever other signs stand in names and cells."""
+    put("rows.csv", content)
+    (row, *_), _ = read("raw/rows.csv", text=text_column(content))
+    assert row.id == "7" and row.text.startswith("a, b")
+
+
+def text_column(content):
+    return "text, or body" if "or body" in content else None
+
+
+def test_lines_are_counted_from_the_line_for_excel():
+    """It is one of the file's."""
+    put("rows.csv", 'sep=;\nid;text\n1;"a\nb"\n2\n')
+    refused("raw/rows.csv", "line 5", "1 cells")
+
+
 def test_a_huge_cell_is_read_whole():
     """200 KB in one cell is a document, not nothing."""
     put("rows.csv", f'id,text\n1,"{"word " * 40_000}"\n')
@@ -290,6 +317,10 @@ def test_json_lines_may_differ_in_their_fields():
         ),
         ("a.csv", "id,text\n1,x\n2,y,z\n", ["line 3", "3 cells", "2 columns"]),
         ("a.csv", 'id,text\n1,"x\ny"\n2\n', ["line 4", "1 cells"]),
+        ("a.csv", 'id,text\n1,x\n2,"y\n3,z\n', ["line 3", "begins here", "double quote"]),
+        ("a.csv", 'id,text\n1,x\n2,"a "b" c"\n', ["line 3", "double quote", "written twice"]),
+        ("a.csv", 'id,"text\n1,x\n', ["line 1", "double quote"]),
+        ("a.tsv", 'id\ttext\n1\t"a\tb\n2\tc\n', ["line 2", "double quote"]),
         ("a.csv", "id,text\n1,x\n1,y\n", ["line 3", "'1'", "line 2"]),
         ("a.csv", "id,text\n,x\n", ["line 2", "id is empty"]),
         ("a.csv", "text,text\nx,y\n", ["two columns have one name"]),

@@ -29,7 +29,11 @@ def mark(made_by, *held_out):
 def test_scores_on_written_queries_say_so(project, place):
     """Where the teacher wrote the test queries, it stands beside the scores, and only there."""
     assert read_json(paths.ORIGIN) == {"test_queries": "labelled", "held_out": []}
-    words = ("that the teacher wrote", "written by the teacher", "The teacher wrote these queries")
+    words = (
+        "that the teacher wrote, not people",
+        "by the teacher, not by people",
+        "wrote these queries",
+    )
     assert not any(word in SAID[place]() for word in words)
     mark("written")
     assert any(word in SAID[place]() for word in words)

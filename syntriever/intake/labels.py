@@ -101,8 +101,8 @@ def targets(labels: Labels) -> set[str]:
 def resolve(labels: Labels, places: Places, path: Path, counts: Counter[str]) -> Qrels:
     """Return the judgements by passage. A label on a document judges all passages of it.
 
-    Where a passage has two labels for one query, one on itself goes before one on its document, and
-    of two on the same name the higher grade counts.
+    Where a passage has two labels for one query, one on itself goes before one on its document; of
+    labels on two documents whose passages are duplicates the higher grade counts.
 
     Args:
         labels: as read.
@@ -111,8 +111,10 @@ def resolve(labels: Labels, places: Places, path: Path, counts: Counter[str]) ->
         counts: filled: labels, labels_on_documents.
 
     Raises:
-        SyntrieverError: a label names no passage and no document that was kept.
+        SyntrieverError: a label names no passage and no document that was kept, or two labels
+            contradict each other.
     """
+    first: dict[tuple[str, str], tuple[int, int]] = {}
     found: dict[tuple[str, str], tuple[bool, int]] = {}
     for line, query, target, grade in labels:
         name = target if target in places else safe_id(target)
@@ -121,12 +123,18 @@ def resolve(labels: Labels, places: Places, path: Path, counts: Counter[str]) ->
                 f"{path}, line {line}: no passage or document {target!r} was kept. A document is "
                 "named by its path in the folder or its id, a passage like guide/oven.md#3."
             )
+        earlier, before = first.setdefault((query, name), (line, grade))
+        if before != grade:
+            raise SyntrieverError(
+                f"{path}, line {line}: query {query!r} and {target!r} have another score in line "
+                f"{earlier}. Remove one of the two."
+            )
         is_passage = name in places.passages
         counts["labels"] += 1
         counts["labels_on_documents"] += not is_passage
         for passage in places[name]:
-            before = found.get((query, passage), (False, 0))
-            found[query, passage] = max(before, (is_passage, grade))
+            known = found.get((query, passage), (False, 0))
+            found[query, passage] = max(known, (is_passage, grade))
     qrels: Qrels = {}
     for (query, passage), (_, grade) in found.items():
         qrels.setdefault(query, {})[passage] = grade

@@ -1,7 +1,9 @@
 """Rows of CSV, TSV and JSON Lines files, and which of their columns mean what."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from syntriever import files
@@ -11,6 +13,11 @@ from syntriever.intake.encodings import UnreadableError, encoding_of
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 csv.field_size_limit(2**31 - 1)  # a whole document in one cell is no error
+
+# A first line that tells Excel the delimiter.
+_SEP_LINE = re.compile(r'"?sep=(.)"?\s*')
+# Lines that the delimiter is found out from.
+_HEAD = 100
 
 # Names that a column of that meaning has, best first; case, blanks and hyphens don't matter.
 NAMES = {
@@ -33,16 +40,16 @@ Row = tuple[int, dict[str, object]]
 def rows(path: Path, encoding: str | None = None) -> Iterator[Row]:
     """Yield (line, {column: value}) of a CSV, TSV or JSON Lines file; empty lines are passed over.
 
-    The delimiter of a .csv file is whichever of comma, semicolon, tab and | divides its first line
-    into most columns.
+    The delimiter of a .csv file is the one of a first line `sep=;`, else whichever of comma,
+    semicolon, tab and | divides its first line into columns that fit most of the lines after it.
 
     Args:
         path: the file.
         encoding: of a CSV or TSV file; None: found out. JSON is UTF-8.
 
     Raises:
-        SyntrieverError: the file is missing or empty, is no text, has another suffix, or a row has
-            more or fewer cells than there are columns.
+        SyntrieverError: the file is missing or empty, is no text, has another suffix, a row has
+            more or fewer cells than there are columns, or a quote is not closed.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise SyntrieverError(f"{path}: a file that ends in {', '.join(SUFFIXES)} is expected.")
@@ -126,20 +133,24 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _csv_rows(path: Path, encoding: str) -> Iterator[Row]:
+    start = 1
     try:
         with path.open(encoding=encoding, newline="") as file:
-            dialect = _dialect(path, encoding)
-            reader = csv.reader(file, **dialect)
+            dialect, start = _dialect(path, encoding)
+            lines = islice(file, start - 1, None)
+            # strict: an open quote is a fault, and not a cell that holds all rows after it
+            reader = csv.reader(lines, strict=True, **dialect)
             columns = [name.strip() for name in next(reader, [])]
             if not any(columns):
                 raise SyntrieverError(f"{path} is empty. Its first line must name the columns.")
             if len(set(columns)) < len(columns):
                 raise SyntrieverError(
-                    f"{path}, line 1: two columns have one name ({_listed(columns)}). Rename one."
+                    f"{path}, line {start}: two columns have one name ({_listed(columns)}). Rename "
+                    "one."
                 )
-            start = reader.line_num + 1
+            before, start = start, start + reader.line_num
             for cells in reader:
-                line, start = start, reader.line_num + 1
+                line, start = start, before + reader.line_num
                 if not cells:
                     continue
                 if len(cells) != len(columns):
@@ -155,16 +166,29 @@ def _csv_rows(path: Path, encoding: str) -> Iterator[Row]:
             "to UTF-8."
         ) from None
     except csv.Error as error:
-        raise SyntrieverError(f"{path} is no table ({error}). Write it again as UTF-8.") from None
+        raise SyntrieverError(
+            f"{path}, line {start}: the row that begins here is none ({error}). A cell that begins "
+            'with a double quote must end with one, and a quote in it is written twice: "".'
+        ) from None
 
 
-def _dialect(path: Path, encoding: str) -> dict:
-    """Find out the delimiter, and of a .tsv file whether quotes in it are signs like others."""
+def _dialect(path: Path, encoding: str) -> tuple[dict, int]:
+    """Find out the delimiter, of a .tsv file whether quotes in it are signs like others, and in
+    which line the columns are named."""
     with path.open(encoding=encoding, newline="") as file:
         first = file.readline()
         if path.suffix.lower() == ".tsv":
             tabs = first.count("\t")
             plain = all(line.count("\t") == tabs for line in file if line.strip())
-            return {"delimiter": "\t", "quoting": csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL}
-    parts = {sign: len(next(csv.reader([first], delimiter=sign), [])) for sign in ",;\t|"}
-    return {"delimiter": max(parts, key=parts.get)}
+            quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+            return {"delimiter": "\t", "quoting": quoting}, 1
+        if named := _SEP_LINE.fullmatch(first):
+            return {"delimiter": named[1]}, 2
+        head = [first, *islice(file, _HEAD)]
+
+    def fit(sign: str) -> tuple[bool, int, int]:
+        header, *rows = csv.reader(head, delimiter=sign)
+        fitting = sum(len(row) == len(header) for row in rows)
+        return len(header) > 1, fitting, len(header)
+
+    return {"delimiter": max(",;\t|", key=fit)}, 1

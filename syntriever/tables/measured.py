@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from syntriever.evaluation import paired_bootstrap
 from syntriever.tables.cells import Run, changes
 from syntriever.tables.rows import Book, Row, Table
 
@@ -54,7 +53,7 @@ class Cell:
         scores = self.per_query()
         if scores is None:
             return None
-        low, high, _ = paired_bootstrap(scores, SAMPLES)
+        low, high, _ = _bootstrap(scores)
         return 100 * low, 100 * high
 
     def per_query(self, unseen_only: bool = False) -> np.ndarray | None:
@@ -123,8 +122,14 @@ def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
         != (other.records[0]["per_query"][other.split]["queries"])
     ):
         return None
-    low, high, p = paired_bootstrap(ours - theirs, SAMPLES)
+    low, high, p = _bootstrap(ours - theirs)
     return Gain(100 * float((ours - theirs).mean()), 100 * low, 100 * high, p)
+
+
+def _bootstrap(differences: np.ndarray) -> tuple[float, float, float]:
+    from syntriever.evaluation import paired_bootstrap  # loads faiss and pandas: not for --help
+
+    return paired_bootstrap(differences, SAMPLES)
 
 
 def fall(found: Cell) -> float | None:
