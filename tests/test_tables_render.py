@@ -144,3 +144,12 @@ def test_committed_documents_have_marks_for_every_table():
     """docs/results.md shows each table once."""
     names = re.findall(r"<!-- tables:begin (.*?),", (ROOT / "docs/results.md").read_text("utf-8"))
     assert sorted(" ".join(names).split()) == sorted(rows.load(ROOT / "tables").tables)
+
+
+def test_another_precision_is_named():
+    """Cells in bf16 stand beside those in float32: the table says which are which."""
+    from syntriever.tables.render import _made_on
+
+    assert _made_on({"device": "cpu"}) == "cpu"
+    assert _made_on({"device": "cpu", "compute": {"compute.precision": "float32"}}) == "cpu"
+    assert _made_on({"device": "cpu", "compute": {"compute.precision": "bf16"}}) == "cpu, bf16"

@@ -160,7 +160,7 @@ def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
             gains = [gain(found, other, u) if other else None for u in (False, True)]
             texts += [over, *map(_gain, gains)]
         texts += [_extra(found.records, name) for name in table.extras.values()]
-        made = dict.fromkeys(record["device"] for record in found.records)
+        made = dict.fromkeys(_made_on(record) for record in found.records)
         lines.append(_line([*texts, ", ".join(made)]))
     if not lines:
         return []
@@ -191,3 +191,10 @@ def _heading(metric: str) -> str:
 
 def _line(texts: list[str]) -> str:
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def _made_on(record: dict) -> str:
+    """The device, and the precision where it is not the default: bf16 scores are not comparable to
+    the last digit."""
+    precision = record.get("compute", {}).get("compute.precision", "float32")
+    return record["device"] if precision == "float32" else f"{record['device']}, {precision}"
