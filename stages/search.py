@@ -24,7 +24,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def search(
     query: Annotated[
-        str | None, typer.Argument(help="The question. Without it you are asked for one.")
+        str | None,
+        typer.Argument(
+            help="The question; after -- one that begins with -. Without it you are asked for one."
+        ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many passages.")] = 5,
     system: Annotated[
@@ -32,6 +35,9 @@ def search(
     ] = "stage2",
     beside_untrained: Annotated[
         bool, typer.Option("--beside-untrained", help="Also rank by the untrained encoder.")
+    ] = False,
+    by_document: Annotated[
+        bool, typer.Option("--by-document", help="Of each document its best passage alone.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a passage.")] = False,
 ) -> None:
@@ -41,6 +47,7 @@ def search(
     nothing. Shows the best passages: rank, cosine similarity, title, id, and the sentence that the
     encoder finds nearest to the question. Without a query it asks for one after another, until an
     empty line or Ctrl-D. --beside-untrained shows both rankings, and how far each passage has come.
+    --by-document shows one passage of each file or row that `stages.init` cut into passages.
 
     Example: python -m stages.search "why does my sourdough collapse" --k 5
     """
@@ -49,12 +56,14 @@ def search(
             "--beside-untrained compares with the untrained encoder. Choose --system stage2 or "
             "stage1."
         )
-    if query is not None and not query.strip():
+    from syntriever.collection import is_blank
+
+    if query is not None and is_blank(query):
         raise SyntrieverError("The query is blank. Give some words, or none to be asked for them.")
     try:
         searchers = _load([system, "untrained"] if beside_untrained else [system])
         for text in _read_queries() if query is None else [query]:
-            (_print_json if as_json else _print)(_clean(text), k, *searchers)
+            (_print_json if as_json else _print)(_clean(text), k, by_document, *searchers)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head -1` has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,6 +84,8 @@ def _load(systems: list[str]) -> list["Searcher"]:
 
 def _read_queries() -> Iterator[str]:
     """Yield what is typed, or the lines of a file or pipe, until an empty line or the end."""
+    from syntriever.collection import is_blank
+
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
     typed = sys.stdin.isatty()
@@ -89,7 +100,7 @@ def _read_queries() -> Iterator[str]:
             if typed:
                 typer.echo(err=True)
             return
-        if not text.strip():
+        if is_blank(text):
             return
         yield text
 
@@ -99,9 +110,9 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
 
 
-def _print_json(query: str, k: int, *searchers: "Searcher") -> None:
+def _print_json(query: str, k: int, by_document: bool, *searchers: "Searcher") -> None:
     for searcher in searchers:
-        for hit in searcher.search(query, k):
+        for hit in searcher.search(query, k, by_document):
             record = {
                 "query": query,
                 "system": searcher.system,
@@ -114,14 +125,21 @@ def _print_json(query: str, k: int, *searchers: "Searcher") -> None:
             typer.echo(json.dumps(record, ensure_ascii=False))
 
 
-def _print(query: str, k: int, searcher: "Searcher", untrained: "Searcher | None" = None) -> None:
+def _print(
+    query: str,
+    k: int,
+    by_document: bool,
+    searcher: "Searcher",
+    untrained: "Searcher | None" = None,
+) -> None:
+    after = searcher.search(query, k, by_document)
     if untrained is None:
-        for hit in searcher.search(query, k):
+        for hit in after:
             _show(hit)
         return
     from syntriever.searching import moves
 
-    before, after = list(untrained.search(query, k)), list(searcher.search(query, k))
+    before, after = list(untrained.search(query, k, by_document)), list(after)
     _echo(typer.style(f"{searcher.system}, moves from the untrained encoder's ranking", bold=True))
     for hit, move in zip(after, moves(before, after), strict=True):
         _show(hit, f"{move:<5}")

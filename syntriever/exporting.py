@@ -32,8 +32,8 @@ index = faiss.read_index(str(here / "index.faiss"))
 passages = [json.loads(line) for line in (here / "passages.jsonl").open(encoding="utf-8")]
 question = " ".join(sys.argv[1:]) or input("question: ")
 scores, rows = index.search(model.encode_query([question]), min(5, index.ntotal))
-for score, row in zip(scores[0], rows[0]):
-    print(f"{score:.4f}  {passages[row]['id']}  {passages[row]['title']}")
+for score, row in sorted(zip(-scores[0], rows[0])):  # equal scores in the corpus' order
+    print(f"{-score:.4f}  {passages[row]['id']}  {passages[row]['title']}")
 '''
 
 

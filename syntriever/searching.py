@@ -55,8 +55,13 @@ class Searcher:
         self._vectors = read_vectors(paths.embeddings(system) / "corpus.npy", len(self._corpus))
         self._encode = light_encoder.load(paths.model(system))
 
-    def search(self, query: str, k: int) -> Iterator[Hit]:
+    def search(self, query: str, k: int, by_document: bool = False) -> Iterator[Hit]:
         """Yield the best `k` passages, best first; fewer where the corpus has fewer.
+
+        Args:
+            query: the question.
+            k: how many.
+            by_document: of each document (see `document_of`) its best passage alone.
 
         Raises:
             SyntrieverError: the vectors are another encoder's.
@@ -67,9 +72,24 @@ class Searcher:
                 f"{paths.embeddings(self.system)}: the vectors have {self._vectors.shape[1]} "
                 f"dimensions, the encoder's have {vector.shape[1]}. Run `dvc repro`."
             )
-        scores, rows = top_k(vector, self._vectors, k)
-        for rank, (score, row) in enumerate(zip(scores[0], rows[0], strict=True), start=1):
+        scores, rows = self._best(vector, k, by_document)
+        for rank, (score, row) in enumerate(zip(scores, rows, strict=True), start=1):
             yield self._hit(rank, float(score), int(row), vector[0])
+
+    def _best(self, query: np.ndarray, k: int, by_document: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Rank deeper until `k` documents are found: one may fill any list with its passages."""
+        depth = k
+        while True:
+            (scores,), (rows,) = top_k(query, self._vectors, depth)
+            if not by_document:
+                return scores, rows
+            documents: dict[str, int] = {}
+            for place, passage_id in enumerate(self._corpus.ids(rows)):
+                documents.setdefault(document_of(passage_id), place)
+            if len(documents) >= k or len(rows) == len(self._vectors):
+                first = list(documents.values())[:k]
+                return scores[first], rows[first]
+            depth *= 4
 
     def _hit(self, rank: int, score: float, row: int, query: np.ndarray) -> Hit:
         (passage_id,), (title,) = self._corpus.ids(row), self._corpus.titles(row)
@@ -82,6 +102,16 @@ class Searcher:
             return "".join(candidates)
         similar = self._encode(candidates, "document") @ query
         return candidates[int(similar.argmax())]
+
+
+def document_of(passage_id: str) -> str:
+    """Return the document that a passage was cut from by `stages.init`; any other is its own.
+
+    >>> document_of("guide/oven.md#3"), document_of("c0001")
+    ('guide/oven.md', 'c0001')
+    """
+    document, mark, number = passage_id.rpartition("#")
+    return document if mark and number.isdecimal() else passage_id
 
 
 def sentences(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from project import run_stage, set_params
 
 from stages.export import export as command
 from syntriever import exporting, paths
+from syntriever.collection import Corpus
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl, write_json
 from syntriever.searching import Searcher
@@ -43,12 +44,19 @@ def bundle(project, tmp_path):
     return tmp_path / "bundle"
 
 
-def test_the_example_runs_elsewhere(bundle, project, tmp_path):
-    """usage.py, alone with its folder and offline, finds what search finds."""
+def test_the_example_runs_elsewhere(project, tmp_path):
+    """usage.py, alone with its folder and offline, finds what search finds, copies too."""
+    file = paths.embeddings("stage2") / "corpus.npy"
+    vectors = np.load(file)
+    best = Corpus.open(paths.CORPUS).rows([next(Searcher("stage2").search(QUERY, 1)).passage_id])
+    vectors[[2, 30, 60]] = vectors[next(iter(best.values()))]
+    np.save(file, vectors)
+    export(tmp_path / "bundle")
     hits = list(Searcher("stage2").search(QUERY, 5))
+    assert hits[0].score == hits[1].score == hits[2].score
     moved = tmp_path / "elsewhere" / "taken away"
     moved.parent.mkdir()
-    shutil.move(bundle, moved)
+    shutil.move(tmp_path / "bundle", moved)
     shutil.rmtree(project)
     shown = subprocess.run(
         [sys.executable, str(moved / "usage.py"), *QUERY.split()],

@@ -9,12 +9,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from project import ROOT, inside
 from typer.testing import CliRunner
 
 from stages.search import app
 from syntriever import encoder, light_encoder, params, paths
+from syntriever.collection import SCHEMA
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl
 from syntriever.searching import SENTENCES, Hit, Searcher, moves, plain, sentences
@@ -137,6 +139,31 @@ def test_more_than_there_is(finished_project, monkeypatch):
     assert len(set(found)) == len(found) == count
 
 
+def test_one_passage_of_each_document(project):
+    """A long document does not push out the others, however many of its passages are better."""
+    everything = list(Searcher("stage2").search(QUERY, 1000))
+    long = {hit.passage_id for hit in everything[:-4]}
+    rename_passages(lambda own, row: f"long.md#{row + 1}" if own in long else f"{own}#1")
+    hits = list(Searcher("stage2").search(QUERY, 4, by_document=True))
+    shown = run(QUERY, "--json", "-k", "4", "--by-document")
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4]
+    assert [hit.text for hit in hits] == [everything[0].text] + [h.text for h in everything[-4:-1]]
+    assert [json.loads(line)["passage_id"] for line in shown.stdout.splitlines()] == [
+        hit.passage_id for hit in hits
+    ]
+    assert len(list(Searcher("stage2").search(QUERY, 9, by_document=True))) == 5
+
+
+def rename_passages(name):
+    """Write the prepared corpus again with other ids."""
+    table = pa.ipc.open_file(pa.memory_map(str(paths.CORPUS))).read_all()
+    ids = [name(own, row) for row, own in enumerate(table.column("id").to_pylist())]
+    renamed = table.set_column(0, SCHEMA.field("id"), pa.array(ids, SCHEMA.field("id").type))
+    paths.CORPUS.unlink()
+    with pa.OSFile(str(paths.CORPUS), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+        writer.write_table(renamed)
+
+
 def test_what_people_see(finished_project, monkeypatch):
     """Two lines a passage; colour on a terminal alone, and not under NO_COLOR."""
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -214,6 +241,7 @@ def test_nothing_steers_the_terminal():
     ("arguments", "words"),
     [
         (["  "], "query is blank"),
+        (["\u200b\ufeff"], "query is blank"),
         (["bread", "--beside-untrained", "--system", "untrained"], "stage2 or stage1"),
     ],
 )
@@ -248,11 +276,18 @@ def test_vectors_of_another_encoder(project):
 def test_queries_from_a_pipe(finished_project):
     """Without a query each line is one, up to an empty line; nothing but answers is printed."""
     with inside(finished_project):
-        shown = run("--json", "-k", "1", input="bread\nstone\n\nnever asked\n")
+        shown = run("--json", "-k", "1", input="bread\nstone\n\u200b\nnever asked\n")
         nothing = run("--json", input="")
     assert [json.loads(line)["query"] for line in shown.stdout.splitlines()] == ["bread", "stone"]
     assert shown.exit_code == nothing.exit_code == 0
     assert nothing.stdout == ""
+
+
+def test_a_query_that_begins_with_a_dash(finished_project):
+    """It goes after --."""
+    with inside(finished_project):
+        shown = run("--json", "-k", "1", "--", "-fno-common")
+    assert json.loads(shown.stdout)["query"] == "-fno-common"
 
 
 def test_a_query_that_is_not_utf8(finished_project):
