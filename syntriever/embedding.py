@@ -1,5 +1,7 @@
 """All vectors of one encoder, written once; `syntriever.vectors` reads them."""
 
+import hashlib
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from syntriever import encoder, params, paths
-from syntriever.collection import Corpus, read_queries
+from syntriever.collection import Corpus, read_queries, text_key
 from syntriever.files import replacing
 
 # Texts read and sorted by length at once.
@@ -42,17 +44,35 @@ def write(
     kind: encoder.Kind,
     settings: params.EmbedView,
 ) -> None:
+    """Write one file of vectors. Equal texts get equal ones, so that copies of a passage rank in
+    the order of the corpus: in another batch a text's last digits may be others."""
     shape = (texts, model.get_embedding_dimension())
     if texts == 0:  # a memory map can't be empty
         np.save(file, np.zeros(shape, np.float32))
         return
     vectors = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
-    start = 0
+    start, hashes = 0, array("Q")
     with tqdm(total=texts, desc=f"encode {file.stem}", unit="text") as bar:
         for part in encoder.encode(
-            model, batches, kind, settings.compute, settings.embed.batch_size
+            model, _hashed(batches, hashes), kind, settings.compute, settings.embed.batch_size
         ):
             vectors[start : start + len(part)] = part
             start += len(part)
             bar.update(len(part))
+    _, first, group = np.unique(
+        np.frombuffer(hashes, np.uint64), return_index=True, return_inverse=True
+    )
+    original = first[group]
+    copies = np.flatnonzero(original != np.arange(texts))
+    for i in range(0, len(copies), BATCH):
+        vectors[copies[i : i + BATCH]] = vectors[original[copies[i : i + BATCH]]]
     vectors.flush()
+
+
+def _hashed(batches: Iterator[list[str]], hashes: array) -> Iterator[list[str]]:
+    """Note a hash of each text, 8 bytes, on its way to the encoder."""
+    for texts in batches:
+        for text in texts:
+            digest = hashlib.blake2b(text_key(text).encode("utf-8"), digest_size=8).digest()
+            hashes.append(int.from_bytes(digest, "little"))
+        yield texts

@@ -15,9 +15,14 @@ import Stemmer
 # Passages searched at once: bounds the memory that slices of a memory map take.
 SLICE = 65_536
 
+# Passages found beyond k and scored again, as long as those at the end may be equal.
+SPARE = 16
+# By how much the score of a large matrix product may be off.
+NOISE = 1e-5
+
 
 def top_k(
-    queries: np.ndarray, corpus: np.ndarray, k: int, slice_size: int = SLICE
+    queries: np.ndarray, corpus: np.ndarray, k: int, slice_size: int = SLICE, spare: int = SPARE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the `k` passages with the largest inner product, exactly, slice by slice.
 
@@ -25,11 +30,15 @@ def top_k(
         queries: (queries, dimensions) float32.
         corpus: (passages, dimensions) float32, usually a memory map.
         k: capped at the number of passages.
+        slice_size: passages searched at once.
+        spare: passages found beyond k at first; more where the last of them may equal the k-th.
 
     Returns:
         scores (queries, k) float32 and rows (queries, k) int64, best first; equal scores by row.
+        A score depends on its query and passage alone.
     """
     k = min(k, len(corpus))
+    most = min(k + spare, len(corpus))
     scores = np.empty((len(queries), 0), np.float32)
     rows = np.empty((len(queries), 0), np.int64)
     if len(queries) == 0:
@@ -38,12 +47,32 @@ def top_k(
     for start in range(0, len(corpus), slice_size):
         part = np.ascontiguousarray(corpus[start : start + slice_size], np.float32)
         part_scores, part_rows = faiss.knn(
-            queries, part, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT
+            queries, part, min(most, len(part)), metric=faiss.METRIC_INNER_PRODUCT
         )
         scores = np.concatenate([scores, part_scores], axis=1)
         rows = np.concatenate([rows, part_rows + start], axis=1)
-        scores, rows = _best(scores, rows, k)
+        scores, rows = _best(scores, rows, most)
+    scores, rows = _best(_scored_alone(queries, corpus, rows), rows, most)
+    last = scores[:, -1]
+    scores, rows = scores[:, :k], rows[:, :k]
+    unsure = np.flatnonzero(scores[:, -1] - last < NOISE) if most < len(corpus) else []
+    if len(unsure):
+        scores[unsure], rows[unsure] = top_k(
+            queries[unsure], corpus, k, slice_size=slice_size, spare=8 * spare
+        )
     return scores, rows
+
+
+def _scored_alone(queries: np.ndarray, corpus: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Score these rows of the corpus once more, one by one.
+
+    A product of large matrices gives equal vectors scores that differ in the last digit, by their
+    places in it, so that copies would not rank in the order of the corpus.
+    """
+    scores = np.empty(rows.shape, np.float32)
+    for i, best in enumerate(rows):
+        scores[i] = (corpus[best].astype(np.float64) * queries[i].astype(np.float64)).sum(axis=1)
+    return scores
 
 
 def _best(scores: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +115,10 @@ class BM25:
         A passage that shares no word with the query scores 0.
         """
         k = min(k, self._passages)
-        ids = self._tokenizer.tokenize(queries, update_vocab=False, show_progress=False)
+        # allow_empty would give a query without words the mark of passages without words
+        ids = self._tokenizer.tokenize(
+            queries, update_vocab=False, allow_empty=False, show_progress=False
+        )
         scores = np.zeros((len(queries), k), np.float32)
         rows = np.zeros((len(queries), k), np.int64)
         for i, query in enumerate(ids):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pages
 import pytest
-from project import ROOT, inside, run_stage
+from project import ROOT, inside, run_stage, set_params
 from ruamel.yaml import YAML
 from test_dvc import Clone
 
@@ -49,6 +49,7 @@ def clone(tmp_path_factory, finished_project):
     for name, text in (OWN_FILES | {".venv/bin/activate": "# turned on already\n"}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
+    set_params(folder, {"compute.threads": 1})  # a busy machine's second thread only waits
     with inside(folder):
         run_stage("report")
     repository = Clone(folder)

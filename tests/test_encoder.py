@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from project import inside, run_stage, set_params
 from sentence_transformers import SentenceTransformer
 
-from syntriever import encoder, params, paths
+from syntriever import embedding, encoder, params, paths
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl
 from syntriever.vectors import read_vectors
@@ -68,6 +69,27 @@ def test_texts_keep_their_place(finished_project):
         together = encoder.forward(model, TEXTS, "query", 2)
         alone = torch.cat([encoder.forward(model, [text], "query", 2) for text in TEXTS])
     assert torch.allclose(together, alone, atol=1e-6)
+
+
+def test_equal_texts_get_equal_vectors(tmp_path, monkeypatch):
+    """Whichever batch they are in, white space apart: the first one's, in each place."""
+    noise = np.random.default_rng(0)
+
+    def encode(model, batches, *rest):
+        for texts in batches:
+            yield noise.normal(size=(len(texts), 4)).astype(np.float32)
+
+    class Model:
+        def get_embedding_dimension(self):
+            return 4
+
+    monkeypatch.setattr(encoder, "encode", encode)
+    view = SimpleNamespace(compute=None, embed=SimpleNamespace(batch_size=2))
+    batches = iter([["a b", "c"], ["d", "a  b", "c"], ["a b", "e"]])
+    embedding.write(tmp_path / "x.npy", Model(), batches, 7, "document", view)
+    vectors = np.load(tmp_path / "x.npy")
+    assert (vectors[[3, 5]] == vectors[0]).all() and (vectors[4] == vectors[1]).all()
+    assert len(np.unique(vectors, axis=0)) == 4
 
 
 def test_half_precision_weights_become_float32(project):

@@ -198,6 +198,19 @@ def test_many_processes_may_open_a_new_journal_at_once(tmp_path):
     assert [process.communicate()[1] for process in started] == [""] * 4
 
 
+def test_a_new_journal_waits_while_another_process_makes_it(tmp_path):
+    """SQLite refuses to switch to WAL, at once and whatever its timeout, while another writes."""
+    path = tmp_path / "teacher.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    later = threading.Timer(0.3, other.rollback)
+    later.start()
+    with Journal(path) as journal:
+        assert journal.faults() == []
+    later.join()
+    other.close()
+
+
 def test_batches(journal):
     """What is known of a batch is kept until it is done."""
     journal.save_batch("hash", None, "creating", requests=3)

@@ -40,6 +40,19 @@ def test_equal_scores_come_in_corpus_order():
         assert rows.tolist() == [[0, 1, 2]]
 
 
+def test_copies_score_alike_wherever_they_stand():
+    """However many queries and passages go into one matrix product, and on either side of k."""
+    corpus = vectors(2000, 7, 768)
+    copies = np.sort(np.random.default_rng(8).choice(2000, 60, replace=False))
+    corpus[copies] = corpus[copies[0]]
+    queries = np.concatenate([corpus[copies[:1]], vectors(199, 9, 768) + 3 * corpus[copies[:1]]])
+    for k in (5, 50):
+        scores, rows = top_k(queries, corpus, k)
+        assert (rows == copies[:k]).all() and (scores == scores[:, :1]).all()
+        alone = top_k(queries[7:8], corpus, k, slice_size=500)
+        assert (alone[0] == scores[7]).all() and (alone[1] == rows[7]).all()
+
+
 def test_memory_maps_and_other_types(tmp_path):
     """Memory maps, half precision and strided arrays give the same answer."""
     corpus = vectors(20, 5)
@@ -87,3 +100,13 @@ def test_bm25_without_known_words():
     index = BM25(iter([["cat", "dog"]]), k1=0.9, b=0.4)
     scores, _ = index.top_k(["zebra", "the of"], 2)
     assert (scores == 0).all()
+
+
+def test_bm25_of_passages_without_words():
+    """They are found by no query: not by one without words either."""
+    index = BM25(iter([["the", "bread dough", "。", "of a"]]), k1=0.9, b=0.4)
+    scores, rows = index.top_k(["the", "", "!", "bread"], 4)
+    assert (scores[:3] == 0).all()
+    assert scores[3, 0] > 0 and (scores[3, 1:] == 0).all() and rows[3, 0] == 1
+    nothing = BM25(iter([["the", "of a"]]), k1=0.9, b=0.4)
+    assert (nothing.top_k(["the", "bread"], 2)[0] == 0).all()

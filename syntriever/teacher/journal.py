@@ -5,6 +5,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -158,13 +159,25 @@ class Journal:
                     f"{self.path} is a journal of version {version}; this code knows version "
                     f"{SCHEMA_VERSION}. Use the code that wrote it, or move it away."
                 )
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._switch_to_wal()
             self._db.execute("PRAGMA synchronous = FULL")
             if version == 0:
                 self._db.executescript(f"{SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
         except BaseException:
             self._db.close()
             raise
+
+    def _switch_to_wal(self) -> None:
+        """Try for up to `BUSY_S`: SQLite itself does not wait here when another process writes."""
+        end = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(0.01)
 
     def __enter__(self) -> "Journal":
         return self
