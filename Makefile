@@ -14,7 +14,15 @@ reproduce: .venv/installed ## run the whole pipeline; print the results beside t
 
 .PHONY: test
 test: .venv/installed ## run the whole test suite, without network
-	HF_HUB_OFFLINE=1 python -m pytest
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-processes test-functions
+
+# Two halves at once, of about the same length: tests that run DVC and stages as processes, the rest.
+.PHONY: test-processes test-functions
+test-processes test-functions: export HF_HUB_OFFLINE = 1
+test-processes:
+	python -m pytest -m slow
+test-functions:
+	python -m pytest -m "not slow"
 
 .PHONY: report
 report: .venv/installed ## run what has changed; make reports/index.html, a page to browse

@@ -29,7 +29,7 @@ STAGES = {
 WAITS = "is asking the teacher; waiting until it is done"
 PATIENCE_S = 240  # of machines that are busy; it takes seconds
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class GatedServer(Server):
