@@ -23,12 +23,12 @@ NAMES = [str(page.relative_to(ROOT)) for page in pages.PAGES]
 LEFT_OUT = ("metrics/", "plots/", "data/collections/", "dvc.lock", "tests/", "benchmarks/")
 
 # What your-data.md takes for granted.
+SUBJECTS = ("oven", "dough", "yeast", "salt", "steam", "crust", "flour", "water", "time", "heat")
 OWN_FILES = {
-    "handbook/oven.md": "# Ovens\n\nA hot oven makes the crust crisp. Steam keeps it soft.\n",
-    "handbook/dough.md": "# Dough\n\nYeast makes the dough rise. Salt slows yeast down.\n",
-    "queries.tsv": "id\ttext\n" + "".join(f"q{i}\thow hot is oven {i}\n" for i in range(20)),
+    **{f"handbook/{name}.md": f"# {name}\n\nWhat {name} does to bread.\n" for name in SUBJECTS},
+    "queries.tsv": "id\ttext\n" + "".join(f"q-{n}\twhy does {n} matter\n" for n in SUBJECTS),
     "labels.tsv": "query-id\tcorpus-id\tscore\n"
-    + "".join(f"q{i}\t{'oven' if i % 2 else 'dough'}.md\t1\n" for i in range(20)),
+    + "".join(f"q-{name}\t{name}.md\t1\n" for name in SUBJECTS),
 }
 
 
