@@ -142,7 +142,15 @@ def locked_stages() -> dict[str, dict]:
 def tracked_by_git(path: str) -> bool:
     """Whether a dep stands in the repository (others are made by the pipeline)."""
     return not path.startswith(
-        ("data/prepared", "data/synthetic", "data/pref", "data/emb", "models")
+        (
+            "data/prepared",
+            "data/written",
+            "data/synthetic",
+            "data/pref",
+            "data/emb",
+            "data/eval",
+            "models",
+        )
     )
 
 
