@@ -5,10 +5,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from syntriever import params
+from syntriever.tables.overrides import leaves
 
 ROOT = Path(__file__).parent.parent
 YAML_12 = YAML(typ="safe", pure=True)
@@ -61,18 +61,6 @@ def code_deps(name: str) -> set[str]:
     deps = {str(file.relative_to(ROOT)) for file in files}
     used = {module.split(".")[0] for file in files for module in imports(file)}
     return deps | ({"requirements.lock"} if used & COMPUTING else set())
-
-
-def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
-    """The dotted names of a model's leaves."""
-    names = set()
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            names |= leaves(inner, f"{prefix}{name}.")
-        else:
-            names.add(prefix + name)
-    return names
 
 
 ALL_LEAVES = leaves(params.Params)
