@@ -113,7 +113,8 @@ def _alone(stage: Callable[..., None]) -> Callable[..., None]:
             except KeyboardInterrupt:
                 raise SyntrieverError(
                     "stopped. Run the same again, or `dvc repro`: a training goes on from its last "
-                    "checkpoint, and no answer of the teacher is asked for twice."
+                    "checkpoint, and no answer of the teacher is asked for twice. All else, "
+                    "`embed` too, starts over."
                 ) from None
 
     return run_alone

@@ -349,7 +349,8 @@ def test_a_stopped_stage_says_how_to_go_on(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         stopped()
     assert end.value.code == 1
-    assert "stopped. Run the same again" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "stopped. Run the same again" in said and "`embed` too, starts over" in said
 
 
 def test_json_lines_of_whole_characters_are_read_as_they_are():
