@@ -45,12 +45,19 @@ def train_stage1() -> None:
         runtime.checkpoint_every_steps,
         paths.PLOTS / "train_stage1",
     )
-    metrics = {"rows": len(objective.rows), **training.summary(log)}
+    cut = encoder.share_over_limit(model, paths.model("untrained"), objective.synthetic_texts())
+    metrics = {
+        "rows": len(objective.rows),
+        "synthetic_over_limit": cut,
+        **training.summary(log),
+    }
     with replacing(paths.model("stage1")) as folder:
         encoder.save(model, folder)
         card.write(folder, "stage1", settings, metrics)
     write_json(paths.METRICS / "train_stage1.json", metrics)
     stages.show(metrics)
+    if cut:
+        stages.warn(f"synthetic texts longer than encoder.max_length, which get cut: {cut:.1%}")
 
 
 if __name__ == "__main__":

@@ -97,6 +97,11 @@ class Distillation:
             if not labels and (texts["positive"] or texts["cot"]):
                 yield Row(query.query_id, query.query, None, **texts)
 
+    def synthetic_texts(self) -> list[str]:
+        """Return the distinct texts of the teacher that train, in their order."""
+        texts = [t for row in self.rows for t in (row.positive, row.cot, *row.hard_negatives) if t]
+        return list(dict.fromkeys(texts))
+
     def batch(self, rows: Sequence[int]) -> Batch:
         """Lay out the texts of some rows, each distinct one once."""
         picked = [self.rows[i] for i in rows]

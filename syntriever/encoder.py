@@ -179,6 +179,13 @@ def encode(
         yield vectors
 
 
+def share_over_limit(model: SentenceTransformer, folder: Path, texts: list[str]) -> float | None:
+    """Return the share of passages' texts that the encoder of `folder` cuts, prefix included; None
+    where there are none."""
+    lengths = token_counter(folder)([model.prompts["document"] + text for text in texts])
+    return sum(n > model.max_seq_length for n in lengths) / len(texts) if texts else None
+
+
 def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
     """Return a function that counts each text's tokens, uncut, special ones included."""
     from transformers import AutoTokenizer

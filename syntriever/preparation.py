@@ -47,6 +47,7 @@ _WARNINGS = {
     "duplicate_passages": "passages with the text of an earlier one: {}; in evaluation a copy "
     "counts only where it is judged itself",
     "passages_over_limit": "passages longer than encoder.max_length, which get cut: {:.1%}",
+    "queries_over_limit": "queries longer than encoder.max_length, which get cut: {:.1%}",
     "doubled_judgements": "judgements that stand twice, with one grade: {}; one of each is kept",
     "queries_without_labels": "queries in no qrels file: {}; left out",
     "queries_in_two_splits": "queries judged in more than one split: {}; they never train",
@@ -102,12 +103,12 @@ def prepare(settings: params.PrepareView, token_counter: Callable[[], TokenCount
         for name, part in parts.items():
             files.write_jsonl(queries_folder / f"{name}.jsonl", (q._asdict() for q in part.queries))
             write_qrels(qrels_folder / f"{name}.tsv", part.qrels)
-        share = _share_over_limit(corpus, token_counter(), settings.encoder)
+        over = _over_limit(corpus, parts, token_counter(), settings.encoder)
     files.write_json(
         paths.ORIGIN,
         {"test_queries": origin.test_queries, "held_out": sorted(origin.held_out)},
     )
-    return _metrics(parts, judged, len(queries), counts, share)
+    return _metrics(parts, judged, len(queries), counts, over)
 
 
 def warnings(metrics: Metrics) -> list[str]:
@@ -373,15 +374,26 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
                 file.write(f"{query_id}\t{passage_id}\t{grade}\n")
 
 
-def _share_over_limit(corpus: Corpus, count: TokenCounter, encoder: params.Encoder) -> float:
-    """Return the share of passages whose tokens, prefix included, exceed the encoder's limit."""
-    over = 0
+def _over_limit(
+    corpus: Corpus, parts: dict[str, Split], count: TokenCounter, encoder: params.Encoder
+) -> Metrics:
+    """Return the shares of passages and queries whose tokens, prefix included, exceed the
+    encoder's limit."""
+
+    def over(texts: list[str], prefix: str) -> int:
+        lengths = count([prefix + text for text in texts])
+        return sum(length > encoder.max_length for length in lengths)
+
+    passages = 0
     with tqdm(total=len(corpus), desc="count tokens", unit=" passages", disable=None) as bar:
         for texts in corpus.batches(BATCH):
-            lengths = count([encoder.passage_prefix + text for text in texts])
-            over += sum(length > encoder.max_length for length in lengths)
+            passages += over(texts, encoder.passage_prefix)
             bar.update(len(texts))
-    return over / len(corpus)
+    queries = [query.query for part in parts.values() for query in part.queries]
+    return {
+        "passages_over_limit": passages / len(corpus),
+        "queries_over_limit": over(queries, encoder.query_prefix) / len(queries),
+    }
 
 
 def _metrics(
@@ -389,7 +401,7 @@ def _metrics(
     judged: dict[str, Qrels],
     queries: int,
     counts: Counter[str],
-    share_over_limit: float,
+    over_limit: Metrics,
 ) -> Metrics:
     train, dev, test = (parts[name] for name in SPLITS)
     held_out = {query.query_id: query.query for query in dev.queries + test.queries}
@@ -404,7 +416,7 @@ def _metrics(
         "blank_passages": counts["blank_passages"],
         **({"queries_with_blank_labels_only": unmeasured} if unmeasured else {}),  # a rarity
         "duplicate_passages": counts["duplicate_passages"],
-        "passages_over_limit": share_over_limit,
+        **over_limit,
         **{f"queries_{name}": len(part.queries) for name, part in parts.items()},
         **{f"qrels_{name}": sum(map(len, part.qrels.values())) for name, part in parts.items()},
         "integer_ids": counts["integer_ids"],

@@ -42,6 +42,7 @@ def test_a_sound_collection_is_written_by_split():
         "blank_passages": 0,
         "duplicate_passages": 0,
         "passages_over_limit": 0.0,
+        "queries_over_limit": 0.0,
         "queries_train": 2,
         "queries_dev": 1,
         "queries_test": 1,
@@ -175,6 +176,16 @@ def test_passages_over_the_limit_are_a_share():
     metrics = prepare(max_length=6, prefix="passage: ")
     assert metrics["passages_over_limit"] == 6 / 8
     assert any("get cut: 75.0%" in warning for warning in preparation.warnings(metrics))
+
+
+def test_queries_over_the_limit_are_a_share():
+    """What the encoder doesn't see of a query is said too."""
+    long, *others = QUERIES
+    write(queries=[long | {"text": "one two three four five six seven"}, *others])
+    metrics = prepare(max_length=6)
+    placed = sum(metrics[f"queries_{split}"] for split in ("train", "dev", "test"))
+    assert metrics["queries_over_limit"] == 1 / placed
+    assert any(warning.startswith("queries longer") for warning in preparation.warnings(metrics))
 
 
 def test_duplicate_passages_are_reported():

@@ -250,6 +250,17 @@ def test_metrics_say_what_the_loss_sees(finished_project):
     assert stage2["pairs"] == len(decided)
 
 
+def test_synthetic_texts_that_get_cut_are_a_share(finished_project, monkeypatch):
+    """Of the distinct texts, prefix included: the tiny encoder reads 32 tokens, fewer than all."""
+    monkeypatch.chdir(finished_project)
+    measured = read_json(paths.METRICS / "train_stage1.json")["synthetic_over_limit"]
+    records = read_jsonl(paths.VERIFIED)
+    texts = {t for r in records for t in (r["positive"], r["cot"], *r["hard_negatives"]) if t}
+    count = encoder.token_counter(paths.model("untrained"))
+    lengths = count([f"passage: {text}" for text in texts])
+    assert measured == sum(length > 32 for length in lengths) / len(texts) > 0
+
+
 def test_curves_are_whole(finished_project):
     """plots/ has a row for every step of both stages, without clock times."""
     for stage in ("train_stage1", "train_stage2"):
