@@ -158,7 +158,9 @@ class Corpus:
         values = np.empty(len(rows), dtype=object)
         for number in np.unique(batch_of):
             places = np.flatnonzero(batch_of == number)
-            inside = pa.array(rows[places] - self._starts[number])
+            # not pa.array: it imports pandas first, which takes most of a second
+            offsets = pa.py_buffer(np.ascontiguousarray(rows[places] - self._starts[number]))
+            inside = pa.Array.from_buffers(pa.int64(), len(places), [None, offsets])
             values[places] = self._batches[number].column(column).take(inside).to_pylist()
         return values.tolist()
 
