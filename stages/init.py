@@ -8,63 +8,72 @@ import typer
 import stages
 from syntriever import params
 
+# Its arguments and options, in the order of --help.
+Source = Annotated[
+    Path,
+    typer.Argument(help="A folder of .txt, .md and .html files, or a .csv, .tsv, .jsonl file."),
+]
+Name = Annotated[str | None, typer.Option(help="Of the collection; by default that of PATH.")]
+Queries = Annotated[
+    Path | None, typer.Option(help="A .csv, .tsv or .jsonl file of queries: id, text.")
+]
+Qrels = Annotated[
+    Path | None,
+    typer.Option(
+        help="A .csv, .tsv or .jsonl file of labels: query-id, corpus-id (a file, an id, or a "
+        "passage such as guide/oven.md#3), score."
+    ),
+]
+TestShare = Annotated[
+    float, typer.Option(help="Share of the labelled queries that tests; 1: all of them.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out files that match, such as '*index*'. May be given again."),
+]
+WriteTestQueries = Annotated[
+    int, typer.Option(min=0, help="Have the teacher write so many test queries (no labels).")
+]
+ChunkWords = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        help="Words of a passage at most (long ones count double, signs count too); by default "
+        "three quarters of encoder.max_length.",
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option(min=0, help="Words repeated from the passage before; default: a quarter."),
+]
+Encoding = Annotated[str | None, typer.Option(help="Of all files; by default found out for each.")]
+Column = Annotated[str | None, typer.Option(help="Of a table; else found by name.")]
+SetParams = Annotated[
+    bool, typer.Option("--set-params", help="Set params.yaml for the new collection.")
+]
+Estimate = Annotated[
+    bool,
+    typer.Option("--estimate", help="Print what the test queries cost; ask and write nothing."),
+]
+
 
 @stages.command
 def init(
-    path: Annotated[
-        Path,
-        typer.Argument(help="A folder of .txt, .md and .html files, or a .csv, .tsv, .jsonl file."),
-    ],
-    name: Annotated[
-        str | None, typer.Option(help="Of the collection; by default that of PATH.")
-    ] = None,
-    queries: Annotated[
-        Path | None, typer.Option(help="A .csv, .tsv or .jsonl file of queries: id, text.")
-    ] = None,
-    qrels: Annotated[
-        Path | None,
-        typer.Option(
-            help="A .csv, .tsv or .jsonl file of labels: query-id, corpus-id (a file, an id, or a "
-            "passage such as guide/oven.md#3), score."
-        ),
-    ] = None,
-    test_share: Annotated[
-        float, typer.Option(help="Share of the labelled queries that tests; 1: all of them.")
-    ] = 0.2,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(help="Leave out files that match, such as '*index*'. May be given again."),
-    ] = None,
-    write_test_queries: Annotated[
-        int, typer.Option(min=0, help="Have the teacher write so many test queries (no labels).")
-    ] = 0,
-    chunk_words: Annotated[
-        int | None,
-        typer.Option(
-            min=8,
-            help="Words of a passage at most (long ones count double, signs count too); by default "
-            "three quarters of encoder.max_length.",
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(min=0, help="Words repeated from the passage before; default: a quarter."),
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of all files; by default found out for each.")
-    ] = None,
-    id_column: Annotated[str | None, typer.Option(help="Of a table; else found by name.")] = None,
-    title_column: Annotated[
-        str | None, typer.Option(help="Of a table; else found by name.")
-    ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Of a table; else found by name.")] = None,
-    set_params: Annotated[
-        bool, typer.Option("--set-params", help="Set params.yaml for the new collection.")
-    ] = False,
-    estimate: Annotated[
-        bool,
-        typer.Option("--estimate", help="Print what the test queries cost; ask and write nothing."),
-    ] = False,
+    path: Source,
+    name: Name = None,
+    queries: Queries = None,
+    qrels: Qrels = None,
+    test_share: TestShare = 0.2,
+    exclude: Exclude = None,
+    write_test_queries: WriteTestQueries = 0,
+    chunk_words: ChunkWords = None,
+    overlap: Overlap = None,
+    encoding: Encoding = None,
+    id_column: Column = None,
+    title_column: Column = None,
+    text_column: Column = None,
+    set_params: SetParams = False,
+    estimate: Estimate = False,
 ) -> None:
     """Make a collection of your own files.
 
@@ -78,10 +87,9 @@ def init(
     whole = params.load_all()
     chosen, runtime = params.load(params.WriteQueriesView), whole.runtime.teacher
 
-    from syntriever.intake import make, settings, summary
+    from syntriever.intake import make, summary
 
     words = chunk_words or whole.encoder.max_length * 3 // 4
-    dev = round(write_test_queries * whole.collection.dev_share)
     plan = make.Plan(
         source=path,
         name=name or path.resolve().stem,
@@ -89,7 +97,7 @@ def init(
         qrels=qrels,
         test_share=test_share,
         test_queries=write_test_queries,
-        dev_queries=dev,
+        dev_queries=round(write_test_queries * whole.collection.dev_share),
         kinds=chosen.write_queries.kinds,
         chunk_words=words,
         overlap=words // 4 if overlap is None else overlap,
@@ -106,11 +114,18 @@ def init(
     typer.echo(f"{plan.folder.as_posix()} is written. Next:")
     if chosen.teacher.backend == "recorded":
         typer.echo("  set a live teacher in params.yaml (docs/teacher.md); then")
-    if set_params:
-        settings.write(needed)
-        typer.echo("  dvc repro      (params.yaml is set for it)")
-    else:
-        typer.echo(f"  dvc exp run {settings.options(needed)}")
+    typer.echo(_how_to_run(needed, set_params))
+
+
+def _how_to_run(needed: dict[str, object], set_params: bool) -> str:
+    """Return the command that runs the pipeline on the new collection; with `set_params` its params
+    are written to params.yaml first."""
+    from syntriever.intake import settings
+
+    if not set_params:
+        return f"  dvc exp run {settings.options(needed)}"
+    settings.write(needed)
+    return "  dvc repro      (params.yaml is set for it)"
 
 
 if __name__ == "__main__":

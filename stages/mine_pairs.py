@@ -26,8 +26,8 @@ def mine_pairs(
     Reads data/embeddings/stage1 (corpus.npy, train.npy), from data/prepared corpus.arrow,
     queries/train.jsonl and (with collection.use_labels) qrels/train.tsv, then prompts/compare.txt
     and the teacher's recorded answers (teacher.recorded); with teacher.backend openai asks a
-    server. With mine_pairs.written also models/stage1 and data/written/queries.jsonl: of a written
-    query its own passage is preferred, and nobody is asked. Writes
+    server. With mine_pairs.written_negatives also models/stage1 and data/written/queries.jsonl: of
+    a written query its own passage is preferred, and nobody is asked. Writes
     data/preferences/comparisons.jsonl, one pair a line, null where the teacher gave no clear
     answer, and metrics/mine_pairs.json.
 
@@ -36,7 +36,7 @@ def mine_pairs(
     settings = params.load(params.MinePairsView)
     runtime = params.load_all().runtime.teacher
 
-    from syntriever import conversation, preferences
+    from syntriever import conversation, preferences, teacher_choice
     from syntriever.collection import Corpus, read_qrels, read_queries
     from syntriever.estimate import report
     from syntriever.vectors import read_vectors
@@ -57,12 +57,12 @@ def mine_pairs(
         requests = preferences.requests(queries, rows, corpus, sampling)
         stages.tell(report(requests, teacher, runtime, reasks))
         return
-    for warning in conversation.warnings(teacher, ["compare"]):
+    for warning in teacher_choice.warnings(teacher, ["compare"]):
         stages.warn(warning)
     counts: Counter[str] = Counter()
     with conversation.opened(teacher, runtime, reasks) as talk:
         comparisons = preferences.compare(queries, rows, corpus, talk, sampling, qrels, counts)
-        written = _of_written(settings, corpus, counts) if mining.written else ()
+        written = _of_written(settings, corpus, counts) if mining.written_negatives else ()
         files.write_jsonl(paths.COMPARISONS, itertools.chain(comparisons, written))
     live = teacher.backend != "recorded"
     metrics = preferences.summary(counts, mining.both_orders, live) | talk.metrics()
@@ -88,8 +88,11 @@ def _of_written(
         model, iter(texts), "query", settings.compute, settings.embed.batch_size
     )
     passages = read_vectors(paths.embeddings("stage1") / "corpus.npy", len(corpus))
-    rows = preferences.retrieve(np.concatenate(list(vectors)), passages, settings.mine_pairs.top_k)
-    yield from preferences.of_written(queries, rows, corpus, settings.mine_pairs.top_k, counts)
+    negatives = settings.mine_pairs.written_negatives
+    rows = preferences.retrieve(
+        np.concatenate(list(vectors)), passages, min(negatives + 1, len(corpus))
+    )
+    yield from preferences.of_written(queries, rows, corpus, negatives, counts)
 
 
 if __name__ == "__main__":

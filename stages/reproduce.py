@@ -12,7 +12,10 @@ from syntriever.errors import SyntrieverError
 @stages.command
 def reproduce(
     record: Annotated[
-        bool, typer.Option("--record", help="Note this CPU's type; put the tables into README.md.")
+        bool,
+        typer.Option(
+            "--record", help="Note the metrics and this CPU's type; put the tables into README.md."
+        ),
     ] = False,
 ) -> None:
     """Print the results beside the committed ones and say whether they are reproduced.
@@ -32,8 +35,8 @@ def reproduce(
         typer.echo("\n".join(reproduction.lines(split)) + "\n")
     if record:
         reproduction.fill_readme(tables)  # first: it may be refused
-        reproduction.record_cpu()
-        typer.echo(f"{reproduction.CPU_RECORD}: {reproduction.cpu_type()}")
+        reproduction.record()
+        typer.echo(f"{reproduction.RECORD}: {reproduction.cpu_type()}")
         return
     verdict = reproduction.judge()
     if not verdict.reproduced:

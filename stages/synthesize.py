@@ -28,7 +28,7 @@ def synthesize(
     settings = params.load(params.SynthesizeView)
     runtime = params.load_all().runtime.teacher
 
-    from syntriever import conversation, synthesis
+    from syntriever import conversation, synthesis, teacher_choice
     from syntriever.collection import read_queries
     from syntriever.estimate import report
 
@@ -39,7 +39,7 @@ def synthesize(
         stages.tell(report(requests, settings.teacher, runtime))
         return
     names = synthesis.prompts_used(use_cot, use_passages).values()
-    for warning in conversation.warnings(settings.teacher, names):
+    for warning in teacher_choice.warnings(settings.teacher, names):
         stages.warn(warning)
     counts: Counter[str] = Counter()
     with conversation.opened(settings.teacher, runtime) as talk:

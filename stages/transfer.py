@@ -19,8 +19,9 @@ def transfer(
 
     Reads corpus.jsonl, queries.jsonl and qrels/test.tsv in FOLDER, and models/untrained,
     models/stage1 and models/stage2. Writes metrics/transfer/NAME.json: the scores of each system
-    on the test queries, and what stage 1 and stage 2 gained over the untrained encoder. Warns
-    where they lost more than 0.02 nDCG@10. An interrupted run starts over.
+    on the test queries, and what stage 1 and stage 2 gained over the untrained encoder; nDCG@10
+    alone, which `dvc metrics show` shows, goes to metrics/ndcg_at_10_on/NAME.json. Warns where
+    they lost more than 0.02 nDCG@10. An interrupted run starts over.
 
     Example: python -m stages.transfer concepts data/collections/concepts
     """
@@ -31,6 +32,7 @@ def transfer(
     file = transfer.metrics_file(name)
     measures = transfer.score(folder, settings)
     write_json(file, measures)
+    write_json(transfer.headline_file(name), transfer.headline(name, measures))
     typer.echo(transfer.render(name, measures))
     for warning in transfer.warnings(name, measures):
         stages.warn(warning)

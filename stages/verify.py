@@ -29,7 +29,7 @@ def verify(
     settings = params.load(params.VerifyView)
     runtime = params.load_all().runtime.teacher
 
-    from syntriever import conversation, records, verification
+    from syntriever import conversation, records, teacher_choice, verification
     from syntriever.estimate import report
 
     mode, reasks = settings.verify.mode, settings.teacher.reasks
@@ -38,7 +38,7 @@ def verify(
         requests = verification.requests(synthesized, mode)
         stages.tell(report(requests, settings.teacher, runtime, reasks))
         return
-    for warning in conversation.warnings(settings.teacher, verification.prompts_used(mode)):
+    for warning in teacher_choice.warnings(settings.teacher, verification.prompts_used(mode)):
         stages.warn(warning)
     counts: Counter[str] = Counter()
     with conversation.opened(settings.teacher, runtime, reasks) as talk:

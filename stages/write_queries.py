@@ -30,7 +30,7 @@ def write_queries(
     settings = params.load(params.WriteQueriesView)
     runtime = params.load_all().runtime.teacher
 
-    from syntriever import conversation, query_writing
+    from syntriever import query_writing, teacher_choice
     from syntriever.collection import Corpus, read_origin
     from syntriever.estimate import report
 
@@ -41,7 +41,7 @@ def write_queries(
         requests = query_writing.requests(corpus, rows, writing)
         stages.tell(report(requests, settings.teacher, runtime))
         return
-    for warning in conversation.warnings(settings.teacher, query_writing.prompts_used(writing)):
+    for warning in teacher_choice.warnings(settings.teacher, query_writing.prompts_used(writing)):
         stages.warn(warning)
     queries, metrics = query_writing.write(settings, runtime)
     for warning in query_writing.warnings(metrics, writing):

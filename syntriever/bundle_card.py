@@ -7,6 +7,7 @@ from pathlib import Path
 from syntriever import params, paths
 from syntriever.collection import read_origin
 from syntriever.files import read_json
+from syntriever.tolerance import TOLERATED_FALL
 
 _SYSTEMS = {
     "bm25": "BM25",
@@ -28,8 +29,6 @@ _MADE_FROM = {
     "stage1": ("prepare", "write_queries", "synthesize", "verify"),
     "stage2": ("prepare", "write_queries", "synthesize", "verify", "mine_pairs"),
 }
-# A larger loss of nDCG@10 on a collection that was not trained on is a warning.
-_TOLERATED_FALL = 0.02
 
 _UNTRAINED = """---
 library_name: sentence-transformers
@@ -164,7 +163,7 @@ def _elsewhere(facts: Facts) -> str | None:
     for name, systems in facts.elsewhere.items():
         lines += ["", f"*{name}*, test queries:", "", *_measures(systems)]
         gain = systems.get(facts.system, {}).get("gain")
-        if gain is not None and gain < -_TOLERATED_FALL:
+        if gain is not None and gain < -TOLERATED_FALL:
             lines += ["", f"**Warning**: training cost {-gain:.4f} nDCG@10 on {name}."]
     return "\n".join(lines)
 

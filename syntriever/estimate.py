@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from syntriever import conversation, params
+from syntriever import params, teacher_choice
 from syntriever.files import read_jsonl
 from syntriever.teacher import journal, money
 from syntriever.teacher.base import Request
@@ -113,9 +113,9 @@ def report(
     reasks: int = 0,
 ) -> Iterator[str]:
     """Yield the lines that a stage prints for `--estimate`."""
-    recorded = conversation.recorded_file(chosen)
+    recorded = teacher_choice.recorded_file(chosen)
     usual = usual_tokens(recorded)
-    found = estimate(requests, conversation.live_settings(chosen), usual, journal.default_path())
+    found = estimate(requests, teacher_choice.live_settings(chosen), usual, journal.default_path())
     whole = total(found.values())
     if chosen.backend == "recorded":
         yield "teacher.backend is recorded: nothing is asked or paid. A live teacher would take:"

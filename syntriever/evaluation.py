@@ -18,6 +18,7 @@ from syntriever.collection import Corpus, Query, read_qrels, read_queries
 from syntriever.errors import SyntrieverError
 from syntriever.files import replacing, write_json
 from syntriever.search import BM25, strictly_falling, top_k
+from syntriever.significance import gain, intervals, rounded
 from syntriever.vectors import read_vectors
 
 SYSTEMS = ("bm25", "untrained", "stage1", "stage2")
@@ -86,6 +87,7 @@ def make_split(name: str, queries: Sequence[Query], qrels: dict[str, dict[str, i
 def evaluate(settings: params.EvaluateView) -> None:
     """Score every system on every split of `evaluate.splits` and write all that stages declare."""
     corpus = Corpus.open(paths.CORPUS)
+    headline: dict[str, dict[str, float]] = {}
     with (
         replacing(paths.EVALUATION) as details,
         replacing(paths.METRICS / "evaluate") as metrics,
@@ -102,6 +104,8 @@ def evaluate(settings: params.EvaluateView) -> None:
             for system, table in scores.items():
                 write_json(metrics / name / f"{system}.json", summarise(table, split))
             write_json(plots / f"ndcg_{name}.json", _curve(scores))
+            headline[name] = {s: averages(table)["ndcg_at_10"] for s, table in scores.items()}
+    write_json(paths.HEADLINE, headline)
 
 
 def refuse_own_ids(split: Split, qrels_file: Path, settings: params.Scoring) -> None:
@@ -187,47 +191,17 @@ def score(run: Run, split: Split) -> pd.DataFrame:
 
 def averages(table: pd.DataFrame) -> dict[str, float]:
     """Return the mean of each measure over the judged queries."""
-    return {name: _rounded(table[name].mean()) for name in table}
+    return {name: rounded(table[name].mean()) for name in table}
 
 
 def summarise(table: pd.DataFrame, split: Split) -> dict[str, float | int | None]:
     """Return the flat metrics of one system on one split."""
     unseen = table.loc[split.unseen, "ndcg_at_10"]
     return averages(table) | {
-        "ndcg_at_10_unseen": _rounded(unseen.mean()) if len(unseen) else None,
+        "ndcg_at_10_unseen": rounded(unseen.mean()) if len(unseen) else None,
         "queries": len(table),
         "queries_unseen": len(unseen),
     }
-
-
-def paired_bootstrap(
-    differences: np.ndarray, samples: int, seed: int = 0
-) -> tuple[float, float, float]:
-    """Resample queries with replacement: the 95% interval of the mean, and a two-sided p-value.
-
-    Args:
-        differences: (queries,) per-query score of one system minus another's.
-        samples: how many resamples.
-
-    Returns:
-        low, high: percentiles 2.5 and 97.5 of the resampled means.
-        p: twice the smaller share of resampled means on either side of 0, at most 1, counting the
-            sample itself once, so that it is never 0.
-    """
-    rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            differences[rng.integers(len(differences), size=(size, len(differences)))].mean(axis=1)
-            for size in _split_evenly(samples, 500)
-        ]
-    )
-    low, high = np.percentile(means, [2.5, 97.5])
-    tail = min((means <= 0).sum(), (means >= 0).sum())
-    return float(low), float(high), float(min(1.0, 2 * (tail + 1) / (samples + 1)))
-
-
-def _split_evenly(total: int, most: int) -> list[int]:
-    return [min(most, total - start) for start in range(0, total, most)]
 
 
 def compare(scores: dict[str, pd.DataFrame], split: Split, samples: int) -> list[dict[str, object]]:
@@ -241,28 +215,6 @@ def compare(scores: dict[str, pd.DataFrame], split: Split, samples: int) -> list
             head = {"system": system, "over": before, "queries": queries}
             steps.append(head | {"ndcg_at_10_gain": found.pop("gain")} | found)
     return steps
-
-
-def gain(before: pd.DataFrame, after: pd.DataFrame, samples: int) -> dict[str, float]:
-    """Return what nDCG@10 gained from one system to another on the same queries.
-
-    Returns:
-        gain: the mean; low, high: its 95% interval; p (see `paired_bootstrap`).
-    """
-    differences = after["ndcg_at_10"] - before["ndcg_at_10"]
-    low, high, p = paired_bootstrap(differences.to_numpy(), samples)
-    found = {"gain": differences.mean(), "low": low, "high": high, "p": p}
-    return {name: _rounded(value) for name, value in found.items()}
-
-
-def intervals(scores: dict[str, pd.DataFrame], samples: int) -> dict[str, list[float]]:
-    """Return the 95% bootstrap interval of each system's mean nDCG@10."""
-    return {
-        system: [
-            _rounded(end) for end in paired_bootstrap(table["ndcg_at_10"].to_numpy(), samples)[:2]
-        ]
-        for system, table in scores.items()
-    }
 
 
 def _write_details(
@@ -291,7 +243,7 @@ def _write_details(
 
 def _curve(scores: dict[str, pd.DataFrame]) -> list[dict[str, object]]:
     return [
-        {"system": system, "k": k, "ndcg": _rounded(table[f"ndcg_at_{k}"].mean())}
+        {"system": system, "k": k, "ndcg": rounded(table[f"ndcg_at_{k}"].mean())}
         for system, table in scores.items()
         for k in CUTS
     ]
@@ -299,7 +251,3 @@ def _curve(scores: dict[str, pd.DataFrame]) -> list[dict[str, object]]:
 
 def _relevant(grades: dict[str, int]) -> set[str]:
     return {passage for passage, grade in grades.items() if grade >= 1}
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 6)

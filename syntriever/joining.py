@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from syntriever import joined_answers, preparation
+from syntriever import collection_files, joined_answers
 from syntriever.collection import Query
 from syntriever.errors import SyntrieverError
 from syntriever.files import replacing, write_jsonl
@@ -131,8 +131,8 @@ def _read(folder: Path) -> Part:
                 "format: corpus.jsonl, queries.jsonl, and train.tsv, dev.tsv or test.tsv in qrels."
             )
     counts: Counter[str] = Counter()
-    queries = preparation.read_queries(folder / "queries.jsonl", counts)
-    qrels = preparation.read_all_qrels(folder, {query.query_id for query in queries}, counts)
+    queries = collection_files.read_queries(folder / "queries.jsonl", counts)
+    qrels = collection_files.read_all_qrels(folder, {query.query_id for query in queries}, counts)
     return Part(folder.resolve().name, folder / "corpus.jsonl", queries, qrels)
 
 
@@ -150,12 +150,12 @@ def _write_collection(folder: Path, parts: list[Part], sizes: Sizes) -> None:
     write_jsonl(folder / "queries.jsonl", _queries(parts))
     for split in SPLITS:
         if any(split in part.qrels for part in parts):
-            preparation.write_qrels(folder / "qrels" / f"{split}.tsv", _qrels(parts, split))
+            collection_files.write_qrels(folder / "qrels" / f"{split}.tsv", _qrels(parts, split))
 
 
 def _passages(parts: list[Part], sizes: Sizes) -> Iterator[dict]:
     for part in parts:
-        for one in preparation.read_passages(part.corpus, Counter()):
+        for one in collection_files.read_passages(part.corpus, Counter()):
             sizes[part.name]["passages"] += 1
             yield {"_id": prefixed(part.name, one.id), "title": one.title, "text": one.text}
 

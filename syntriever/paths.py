@@ -16,6 +16,7 @@ EVALUATION = Path("data/evaluation")
 MODELS = Path("models")
 PROMPTS = Path("prompts")
 METRICS = Path("metrics")
+HEADLINE = METRICS / "ndcg_at_10.json"
 PLOTS = Path("plots")
 
 

@@ -155,7 +155,7 @@ def compare(
 
 
 def of_written(
-    written: Sequence[Mapping], rows: np.ndarray, corpus: Corpus, top_k: int, counts: Counter[str]
+    written: Sequence[Mapping], rows: np.ndarray, corpus: Corpus, most: int, counts: Counter[str]
 ) -> Iterator[dict]:
     """Yield one comparison for each passage that a written query retrieves beside its own, which is
     preferred to it without a question to the teacher (mined hard negatives).
@@ -167,14 +167,14 @@ def of_written(
         written: records of `records.WrittenQuery`.
         rows: (written queries, retrieved) the corpus rows of each one's best passages, best first.
         corpus: where these passages' texts are.
-        top_k: how many of the retrieved passages, without copies and without its own.
+        most: how many of the retrieved passages, best first, without copies and without its own.
         counts: filled on the way: written_pairs.
     """
     own_rows = corpus.rows({one["passage_id"] for one in written})
     for one, best in zip(written, rows, strict=True):
         own = text_key(corpus.texts([own_rows[one["passage_id"]]])[0])
         others = [p for p in _distinct(best, corpus, set()) if text_key(p.text) != own]
-        for other in others[: top_k - 1]:
+        for other in others[:most]:
             counts["written_pairs"] += 1
             yield {
                 "query_id": one["query_id"],

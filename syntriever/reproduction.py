@@ -7,15 +7,18 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from syntriever import paths
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, replacing, write_json
 
-# How far any metric of metrics/evaluate may lie from the committed one on another CPU type;
+# How far any metric of metrics/evaluate may lie from the recorded one on another CPU type;
 # docs/reproducibility.md says between which types it was measured.
 TOLERANCE = 0.02
 
-CPU_RECORD = paths.METRICS / "cpu.json"
+EVALUATE = paths.METRICS / "evaluate"
+RECORD = paths.METRICS / "record.json"
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -40,9 +43,21 @@ def cpu_type() -> str:
     return f"{values.get('vendor_id', platform.machine())} {numbers} ({sets})"
 
 
-def record_cpu() -> None:
-    """Note the CPU type on which dvc.lock and metrics/ were made."""
-    write_json(CPU_RECORD, {"cpu": cpu_type()})
+def record() -> None:
+    """Note all metrics of metrics/evaluate, their hash in dvc.lock, and this CPU type.
+
+    Git keeps this record; metrics/evaluate itself is an output like any other, that DVC keeps.
+    """
+    files = sorted(EVALUATE.rglob("*.json"))
+    metrics = {file.relative_to(EVALUATE).as_posix(): read_json(file) for file in files}
+    lock = Path("dvc.lock").read_text("utf-8")
+    write_json(RECORD, {"cpu": cpu_type(), "md5": _locked(lock), "metrics": metrics})
+
+
+def _locked(lock: str) -> str | None:
+    """Return the hash of metrics/evaluate in a dvc.lock."""
+    outs = YAML(typ="safe").load(lock)["stages"].get("evaluate", {}).get("outs", [])
+    return next((out["md5"] for out in outs if out["path"] == EVALUATE.as_posix()), None)
 
 
 def fill_readme(tables: list[str], readme: Path = Path("README.md")) -> None:
@@ -77,15 +92,19 @@ def lines(split: str) -> list[str]:
 
     rows = [f"{split + ', nDCG@10':<18}{'here':>10}{'committed':>12}{'difference':>12}"]
     for system in SYSTEMS:
-        file = paths.METRICS / "evaluate" / split / f"{system}.json"
-        here, there = read_json(file)["ndcg_at_10"], committed(file).get("ndcg_at_10")
+        here = read_json(paths.HEADLINE)[split][system]
+        there = committed(paths.HEADLINE).get(split, {}).get(system)
         known = "" if there is None else f"{there:12.4f}{here - there:+12.4f}"
         rows.append(f"{system:<18}{here:10.4f}{known}")
     return rows
 
 
 def judge() -> Verdict:
-    """Compare dvc.lock and all metrics with the last commit's."""
+    """Compare dvc.lock with the last commit's and, where it differs, all metrics with its record.
+
+    Raises:
+        SyntrieverError: there is no commit, or its record is of another dvc.lock.
+    """
     if _git("cat-file", "-e", "HEAD:./dvc.lock").returncode:
         raise SyntrieverError(
             "there is no commit with a dvc.lock here to compare with. Run this in a clone."
@@ -98,9 +117,15 @@ def judge() -> Verdict:
         )
     if not _git("diff", "--quiet", "HEAD", "--", "dvc.lock", "metrics").returncode:
         return Verdict("reproduced, byte for byte", True)
-    worst, where = max(_differences(), default=(0.0, "no metric"))
+    known = committed(RECORD)
+    if known.get("md5") != _locked(_git("show", "HEAD:./dvc.lock").stdout):
+        raise SyntrieverError(
+            f"the committed {RECORD} is not of the committed dvc.lock, so that there is nothing to "
+            "hold these results against. Make both anew by `make lock`, and commit them."
+        )
+    worst, where = max(_differences(known["metrics"]), default=(0.0, "no metric"))
     farthest = f"{worst:.4f} is the largest difference ({where})"
-    there, here = committed(CPU_RECORD).get("cpu"), cpu_type()
+    there, here = known["cpu"], cpu_type()
     if here == there:
         return Verdict(
             f"NOT reproduced: this CPU type ({here}) made the committed lock, so the bytes must be "
@@ -127,13 +152,13 @@ def committed(file: Path) -> dict:
     return json.loads(shown.stdout) if shown.returncode == 0 else {}
 
 
-def _differences() -> list[tuple[float, str]]:
+def _differences(recorded: dict[str, dict]) -> list[tuple[float, str]]:
     found = []
-    for file in sorted((paths.METRICS / "evaluate").rglob("*.json")):
-        here, there = read_json(file), committed(file)
-        for name, value in here.items():
-            if isinstance(value, float) and isinstance(there.get(name), float):
-                found.append((abs(value - there[name]), f"{name} of {file}"))
+    for file, there in recorded.items():
+        here = read_json(EVALUATE / file)
+        for name, value in there.items():
+            if isinstance(value, float) and isinstance(here.get(name), float):
+                found.append((abs(value - here[name]), f"{name} of {EVALUATE / file}"))
     return found
 
 

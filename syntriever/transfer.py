@@ -15,19 +15,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from syntriever import embedding, encoder, evaluation, params, paths, preparation
+from syntriever import collection_files, embedding, encoder, evaluation, params, paths, significance
 from syntriever.collection import Corpus
 from syntriever.errors import SyntrieverError
 from syntriever.evaluation import Run, Split
 from syntriever.results import NAMES
+from syntriever.tolerance import TOLERATED_FALL
 
 SPLIT = "test"
 ENCODERS = ("untrained", "stage1", "stage2")
 TRAINED = ("stage1", "stage2")
 WORKPLACE = Path("data/.transfer.part")
-
-# A trained encoder that loses more nDCG@10 than this against the untrained one gets a warning.
-TOLERATED_FALL = 0.02
 
 Measures = dict[str, dict[str, float | int]]
 
@@ -51,6 +49,16 @@ def metrics_file(name: str) -> Path:
             "- and _, such as scifact."
         )
     return paths.METRICS / "transfer" / f"{name}.json"
+
+
+def headline_file(name: str) -> Path:
+    """Where the nDCG@10 alone goes, for `dvc metrics` and `dvc exp show`."""
+    return paths.METRICS / "ndcg_at_10_on" / f"{name}.json"
+
+
+def headline(name: str, measures: Measures) -> dict[str, dict[str, float]]:
+    """Return nDCG@10 by system, under the collection's name: it becomes the name of the column."""
+    return {name: {system: one["ndcg_at_10"] for system, one in measures.items()}}
 
 
 def score(folder: Path, settings: params.TransferView) -> Measures:
@@ -78,7 +86,7 @@ def score(folder: Path, settings: params.TransferView) -> Measures:
         for system, table in scores.items()
     }
     for system in TRAINED:
-        measures[system] |= evaluation.gain(
+        measures[system] |= significance.gain(
             scores["untrained"], scores[system], settings.evaluate.bootstrap_samples
         )
     return measures
@@ -94,14 +102,16 @@ def read(folder: Path, corpus_file: Path) -> tuple[Split, Corpus]:
     """
     _refuse_incomplete(folder)
     counts: Counter[str] = Counter()
-    queries = preparation.read_queries(folder / "queries.jsonl", counts)
-    qrels = preparation.read_qrels(_qrels(folder), {query.query_id for query in queries}, counts)
+    queries = collection_files.read_queries(folder / "queries.jsonl", counts)
+    qrels = collection_files.read_qrels(
+        _qrels(folder), {query.query_id for query in queries}, counts
+    )
     source = folder / "corpus.jsonl"
-    blank = set(preparation.write_corpus(source, corpus_file, counts))
+    blank = set(collection_files.write_corpus(source, corpus_file, counts))
     if not counts["passages"]:
         raise SyntrieverError(f"{source}: all passages are blank. Give them a text.")
     corpus = Corpus.open(corpus_file)
-    preparation.refuse_unknown_passages(folder, {SPLIT: qrels}, corpus, list(blank))
+    collection_files.refuse_unknown_passages(folder, {SPLIT: qrels}, corpus, list(blank))
     qrels = {
         query: {passage: grade for passage, grade in grades.items() if passage not in blank}
         for query, grades in qrels.items()

@@ -280,14 +280,15 @@ def test_a_readme_without_marks_is_said_before_anything_is_written(monkeypatch, 
     monkeypatch.setattr(results, "render", lambda split: f"table of {split}\n")
     monkeypatch.setattr(reproduction, "lines", lambda split: [])
     Path("params.yaml").symlink_to(ROOT / "params.yaml")
+    Path("dvc.lock").write_text("stages: {}\n")
     if readme is not None:
         Path("README.md").write_text(readme)
     with pytest.raises(SyntrieverError, match=r"README.md.*git checkout -- README.md"):
         run_stage("reproduce", True)
-    assert not reproduction.CPU_RECORD.exists()
+    assert not reproduction.RECORD.exists()
     Path("README.md").write_text("a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n")
     run_stage("reproduce", True)
-    assert "table of dev" in Path("README.md").read_text() and reproduction.CPU_RECORD.exists()
+    assert "table of dev" in Path("README.md").read_text() and reproduction.RECORD.exists()
 
 
 FULL = """

@@ -4,7 +4,7 @@ import pytest
 from fake_teacher import FakeTeacher, talk
 from project import ROOT, set_params
 
-from syntriever import conversation, params
+from syntriever import conversation, params, teacher_choice
 from syntriever.errors import SyntrieverError
 from syntriever.teacher import RecordedTeacher
 from syntriever.teacher.base import Answer, Request
@@ -17,7 +17,7 @@ LOCAL = {"teacher.backend": "openai", "teacher.model": "m", "teacher.base_url": 
 def chosen(tmp_path, monkeypatch):
     """Params with some changes, in a folder of their own, as (teacher, runtime.teacher)."""
     monkeypatch.chdir(tmp_path)
-    for variable in (conversation.KEY, "DVC_ROOT", *conversation.NOT_PARAMS):
+    for variable in (teacher_choice.KEY, "DVC_ROOT", *teacher_choice.NOT_PARAMS):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
 
@@ -33,14 +33,14 @@ def test_the_default_is_recorded_answers(chosen, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere/v1")
     recorded = str(ROOT / "data/teacher/concepts.jsonl")
     assert isinstance(
-        conversation.open_teacher(*chosen(**{"teacher.recorded": recorded})), RecordedTeacher
+        teacher_choice.open_teacher(*chosen(**{"teacher.recorded": recorded})), RecordedTeacher
     )
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("live", "LiveTeacher"), ("batch", "BatchTeacher")])
 def test_the_mode_chooses_how_a_server_is_asked(chosen, mode, kind):
     """runtime.teacher.mode opens the one or the other; a server of one's own needs no key."""
-    teacher = conversation.open_teacher(*chosen(**LOCAL | {"runtime.teacher.mode": mode}))
+    teacher = teacher_choice.open_teacher(*chosen(**LOCAL | {"runtime.teacher.mode": mode}))
     assert type(teacher).__name__ == kind
     teacher.close()
 
@@ -59,16 +59,16 @@ def test_a_variable_cannot_choose_another_teacher(chosen, monkeypatch, variable,
     """DVC sees no variable: one that names another teacher is refused in words (B06)."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SyntrieverError, match=rf"{variable} .*{name}"):
-        conversation.open_teacher(*chosen(**LOCAL))
+        teacher_choice.open_teacher(*chosen(**LOCAL))
 
 
 def test_a_variable_that_says_the_same_is_no_harm(chosen, monkeypatch):
     """The params' own address and model may stand in the environment too."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://host:1/v1/")
     monkeypatch.setenv("OPENAI_MODEL", "m")
-    conversation.open_teacher(*chosen(**LOCAL)).close()
+    teacher_choice.open_teacher(*chosen(**LOCAL)).close()
     monkeypatch.setenv("OPENAI_BASE_URL", "https://api.openai.com/v1")
-    conversation.open_teacher(*chosen(**LOCAL | {"teacher.base_url": None})).close()
+    teacher_choice.open_teacher(*chosen(**LOCAL | {"teacher.base_url": None})).close()
 
 
 def test_settings_and_limits_are_those_of_the_params(chosen):
@@ -81,7 +81,7 @@ def test_settings_and_limits_are_those_of_the_params(chosen):
         "runtime.teacher.requests_per_minute": 60,
     }
     teacher, runtime = chosen(**LOCAL | changes)
-    settings, limits = conversation.live_settings(teacher), conversation.limits(runtime)
+    settings, limits = teacher_choice.live_settings(teacher), teacher_choice.limits(runtime)
     assert (settings.base_url, settings.model, settings.seed) == ("http://host:1/v1", "m", 3)
     assert settings.max_tokens_field == "max_tokens"
     assert settings.sampling == {"relabel": Sampling(None, 32)}
@@ -91,13 +91,13 @@ def test_settings_and_limits_are_those_of_the_params(chosen):
 def test_changed_prompts_matter_to_recorded_answers_only(chosen):
     """A live teacher answers the prompts as they are: there is nothing to warn about."""
     teacher, _ = chosen(**LOCAL)
-    assert not list(conversation.warnings(teacher, ["no such prompt"]))
+    assert not list(teacher_choice.warnings(teacher, ["no such prompt"]))
 
 
 def test_the_teacher_is_closed_after_an_error(chosen, monkeypatch):
     """Connections and files are let go of, however the talk ends."""
     teacher = FakeTeacher(lambda request: None)
-    monkeypatch.setattr(conversation, "open_teacher", lambda *_: teacher)
+    monkeypatch.setattr(teacher_choice, "open_teacher", lambda *_: teacher)
     with pytest.raises(ZeroDivisionError), conversation.opened(*chosen()):
         raise ZeroDivisionError
     assert teacher.closed

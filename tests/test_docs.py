@@ -7,15 +7,14 @@ import ast
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pages
 import pytest
+from clone import Clone, copy_repository
 from project import ROOT, inside, run_stage, set_params
 from ruamel.yaml import YAML
-from test_dvc import Clone
 
 from syntriever.tables.overrides import leaves
 
@@ -36,14 +35,7 @@ OWN_FILES = {
 def clone(tmp_path_factory, finished_project):
     """A clone of the repository with the results of a tiny run, committed, and an environment."""
     folder = tmp_path_factory.mktemp("docs") / "repository"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(LEFT_OUT):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    copy_repository(folder, LEFT_OUT)
     shutil.copytree(finished_project, folder, dirs_exist_ok=True)
     shutil.copytree(folder / "collection", folder / "data/collections/concepts")
     for name, text in (OWN_FILES | {".venv/bin/activate": "# turned on already\n"}).items():
@@ -55,8 +47,7 @@ def clone(tmp_path_factory, finished_project):
     repository = Clone(folder)
     repository.run("git", "init", "-qb", "main")
     repository.run("dvc", "commit", "--force", "--quiet")  # the results as if they were made here
-    repository.run("git", "add", "-A")
-    repository.run("git", "commit", "-qm", "results")
+    repository.commit("results")
     return repository
 
 

@@ -1,14 +1,14 @@
 """The user's commands, through DVC itself, on a clone with a cut-down collection."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from project import QUICK, ROOT, make_project, set_params
+from clone import Clone, copy_repository
+from project import QUICK, make_project, set_params
+from ruamel.yaml import YAML
+
+from syntriever.evaluation import SYSTEMS
 
 ALL = {
     "prepare", "embed@untrained", "synthesize", "verify", "train_stage1", "embed@stage1",
@@ -20,35 +20,6 @@ AFTER_STAGE2 = {"train_stage2", "embed@stage2", "evaluate", "report"}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-class Clone:
-    """A clone of the repository in which `dvc` runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b",
-            "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b",
-        }  # fmt: skip
-        self._environment.pop("PYTHONPATH", None)
-
-    def run(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self._environment, capture_output=True, text=True
-        )
-        text = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, text
-        return text
-
-    def start_queue(self) -> None:
-        """Start a queue worker. It lives on by itself, so its output must not be waited for."""
-        nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        subprocess.Popen(
-            ["dvc", "queue", "start", "-j", "1"],
-            cwd=self.folder, env=self._environment, stderr=subprocess.DEVNULL, **nowhere,
-        )  # fmt: skip
-
-
 def stages_run(text: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", text))
 
@@ -57,14 +28,7 @@ def stages_run(text: str) -> set[str]:
 def clone(tmp_path_factory):
     """A clone with the tiny encoder, its results committed."""
     folder = tmp_path_factory.mktemp("clone") / "repository"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    for name in listed:
-        if (ROOT / name).exists() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    copy_repository(folder, left_out=("metrics/", "plots/", "dvc.lock"))
     made = make_project(tmp_path_factory.mktemp("made") / "project")
     shutil.copytree(made / "collection", folder / "data/collections/concepts", dirs_exist_ok=True)
     shutil.copy(made / "data/teacher/concepts.jsonl", folder / "data/teacher")
@@ -72,12 +36,10 @@ def clone(tmp_path_factory):
     set_params(folder, QUICK | {"collection.path": "data/collections/concepts"})
     repository = Clone(folder)
     repository.run("git", "init", "-q")
-    repository.run("git", "add", "-A")
-    repository.run("git", "commit", "-qm", "clone")
+    repository.commit("clone")
     text = repository.run("dvc", "repro")
     assert stages_run(text) == ALL
-    repository.run("git", "add", "-A")
-    repository.run("git", "commit", "-qm", "results")
+    repository.commit("results")
     return repository
 
 
@@ -94,7 +56,9 @@ def test_experiments_run_what_depends_on_them(clone):
     text = clone.run("dvc", "exp", "run", "-S", "loss.tau=0.1")
     assert stages_run(text) == AFTER_TAU
     diff = clone.run("dvc", "metrics", "diff")
-    assert "loss_first_epoch" in diff and "metrics/train_stage1.json" in diff
+    assert "metrics/ndcg_at_10.json" in diff and "test.stage2" in diff
+    accounts = clone.run("dvc", "metrics", "diff", "--targets", "metrics/train_stage1.json")
+    assert "loss_first_epoch" in accounts
     clone.run("git", "checkout", "-q", ".")
     clone.run("dvc", "checkout", "-q")
     text = clone.run("dvc", "exp", "run", "-S", "train_stage2.epochs=2")
@@ -140,9 +104,16 @@ def test_each_stage_owns_its_curves(clone):
             assert (clone.folder / "plots" / name).exists()
         assert (clone.folder / "plots/evaluate/ndcg_test.json").exists()
     clone.run("dvc", "plots", "show", "--out", "../page")
-    assert "loss" in (clone.folder.parent / "page/index.html").read_text("utf-8")
+    page = (clone.folder.parent / "page/index.html").read_text("utf-8")
+    titles = YAML(typ="safe").load((clone.folder / "dvc.yaml").read_text("utf-8"))["plots"]
+    assert len(titles) == 5 and all(t in page for one in titles for t in one)
     table = clone.run("dvc", "metrics", "show")
-    assert "ndcg_at_10_unseen" in table
+    assert "test.stage2" in table and max(map(len, table.splitlines())) <= 130
+    shown = clone.run("dvc", "exp", "show", "--csv", "--no-pager").splitlines()[0].split(",")
+    metrics = [name for name in shown if name.startswith(("dev.", "test."))]
+    assert metrics == [f"{split}.{s}" for split in ("dev", "test") for s in SYSTEMS]
+    systems = clone.run("dvc", "metrics", "show", "metrics/evaluate/test")
+    assert "ndcg_at_10_unseen" in systems
     assert clone.run("git", "status", "--porcelain") == ""
 
 

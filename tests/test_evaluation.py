@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from project import run_stage, set_params
 
-from syntriever import evaluation, params, paths
+from syntriever import evaluation, params, paths, significance
 from syntriever.errors import SyntrieverError
 from syntriever.evaluation import Split
 from syntriever.files import read_json, read_jsonl, write_jsonl
@@ -105,15 +105,15 @@ def test_bootstrap_against_theory():
     is significant, none is not."""
     rng = np.random.default_rng(7)
     values = rng.normal(0.05, 0.2, 2000)
-    low, high, p = evaluation.paired_bootstrap(values, 4000)
+    low, high, p = significance.paired_bootstrap(values, 4000)
     error = values.std() / math.sqrt(len(values))
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
     assert p < 0.01
     centred = values - values.mean()
-    assert evaluation.paired_bootstrap(centred, 4000)[2] > 0.8
-    assert evaluation.paired_bootstrap(np.zeros(10), 100)[2] == 1
-    assert evaluation.paired_bootstrap(values, 4000) == evaluation.paired_bootstrap(values, 4000)
+    assert significance.paired_bootstrap(centred, 4000)[2] > 0.8
+    assert significance.paired_bootstrap(np.zeros(10), 100)[2] == 1
+    assert (low, high, p) == significance.paired_bootstrap(values, 4000)
 
 
 def test_outputs_agree(finished_project):
@@ -130,6 +130,8 @@ def test_outputs_agree(finished_project):
             qrels.setdefault(query, {})[passage] = int(grade)
         for system in evaluation.SYSTEMS:
             metrics = read_json(finished_project / f"metrics/evaluate/{name}/{system}.json")
+            headline = read_json(finished_project / paths.HEADLINE)[name][system]
+            assert headline == metrics["ndcg_at_10"]
             mean = per_query[per_query["system"] == system]["ndcg_at_10"].mean()
             assert mean == pytest.approx(metrics["ndcg_at_10"], abs=1e-5)
             run = {}

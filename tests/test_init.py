@@ -199,7 +199,7 @@ def test_all_labels_may_be_kept_for_the_test():
         "collection.use_labels": False,
         "evaluate.splits": ["test"],
         "write_queries.per_passage": 1,
-        "mine_pairs.written": True,
+        "mine_pairs.written_negatives": 2,
     }
 
 
@@ -303,7 +303,7 @@ def test_params_are_set_with_their_comments_kept():
         "collection.use_labels": False,
         "evaluate.splits": ["test"],
         "write_queries.per_passage": 7,
-        "mine_pairs.written": True,
+        "mine_pairs.written_negatives": 2,
     }
     settings.write(chosen)
     after = Path("params.yaml").read_text()
@@ -314,12 +314,13 @@ def test_params_are_set_with_their_comments_kept():
         assert old.partition(":")[0] == new.partition(":")[0]
         assert old.partition("#")[2] == new.partition("#")[2]
     values = params.load_all()
-    assert values.collection.path == "data/collections/mine" and values.mine_pairs.written
+    assert values.collection.path == "data/collections/mine"
+    assert values.mine_pairs.written_negatives == 2
     assert YAML(typ="safe").load(after)["evaluate"]["splits"] == ["test"]
 
 
 def test_options_are_what_dvc_reads():
     """Lists in brackets, quoted for the shell; true and false as YAML has them."""
-    assert settings.options({"evaluate.splits": ["test"], "mine_pairs.written": True}) == (
-        "-S 'evaluate.splits=[test]' -S mine_pairs.written=true"
+    assert settings.options({"evaluate.splits": ["test"], "mine_pairs.written_negatives": 2}) == (
+        "-S 'evaluate.splits=[test]' -S mine_pairs.written_negatives=2"
     )

@@ -130,7 +130,7 @@ def test_a_corpus_alone_has_written_test_queries(kitchen, capsys):
         init(write_test_queries=5)
         asked = [call.asked for call in server.calls]
     said = capsys.readouterr().out
-    assert "-S write_queries.per_passage=1 -S mine_pairs.written=true" in said
+    assert "-S write_queries.per_passage=1 -S mine_pairs.written_negatives=2" in said
     assert "6 asked, 0 unanswered, 0 repeated" in said
     found = about()
     passages = [one for split in ("dev", "test") for _, one, _ in judged(split)]

@@ -305,3 +305,22 @@ def test_a_k_larger_than_the_corpus_is_an_error():
     vectors = np.eye(4, dtype=np.float32)
     with pytest.raises(SyntrieverError, match=r"mine_pairs.top_k: 5 is more than the 4 passages"):
         preferences.retrieve(vectors, vectors, 5)
+
+
+def test_a_written_query_prefers_its_own_passage():
+    """To the best `most` others retrieved, copies of its own text passed over, and nobody asked."""
+    passages = corpus(a="red", copy="red", b="green", c="blue")
+    written = [
+        {"query_id": "w1", "query": "Which is red?", "passage_id": "a"},
+        {"query_id": "w2", "query": "Which is blue?", "passage_id": "c"},
+    ]
+    rows = np.array([[1, 2, 0, 3], [3, 0, 1, 2]])
+    counts = Counter()
+    found = list(preferences.of_written(written, rows, passages, 1, counts))
+    assert [(one["query_id"], one["preferred"], one["rejected"]) for one in found] == [
+        ("w1", "a", "b"),
+        ("w2", "c", "a"),
+    ]
+    assert {one["answer"] for one in found} == {None}
+    assert counts == {"written_pairs": 2}
+    assert len(list(preferences.of_written(written, rows, passages, 9, Counter()))) == 4

@@ -16,7 +16,7 @@ from small_collections import (
     write,
 )
 
-from syntriever import params, paths, preparation
+from syntriever import collection_files, params, paths, preparation
 from syntriever.collection import Corpus, read_qrels, read_queries
 
 
@@ -91,7 +91,8 @@ def test_passages_stream_through_many_batches(monkeypatch):
     whole = prepare()
     ids = Corpus.open(paths.CORPUS).ids(range(7))
     for size in (1, 2, 3, 7):
-        monkeypatch.setattr(preparation, "BATCH", size)
+        for module in (collection_files, preparation):
+            monkeypatch.setattr(module, "BATCH", size)
         assert prepare() == whole
         assert (
             Corpus.open(paths.CORPUS).ids(range(7)) == ids == [*(f"p{i}" for i in range(6)), "last"]

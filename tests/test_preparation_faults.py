@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from small_collections import CORPUS, HEADER, QUERIES, lines, outputs, prepare, refused, view, write
 
-from syntriever import preparation
+from syntriever import collection_files, preparation
 from syntriever.errors import SyntrieverError
 
 
@@ -52,7 +52,7 @@ def test_a_doubled_passage_id_names_both_lines(second):
 
 def test_ids_with_equal_hashes_are_no_doubles(monkeypatch):
     """64-bit hashes only raise a suspicion; the ids themselves decide."""
-    monkeypatch.setattr(preparation, "_hash", lambda text: 1)
+    monkeypatch.setattr(collection_files, "_hash", lambda text: 1)
     write()
     prepare()
     write(corpus=[*CORPUS, CORPUS[3]])

@@ -12,7 +12,7 @@ from fake_teacher import FakeTeacher, talk
 from openai_server import Server, completion
 from project import inside, run_stage, set_params
 
-from syntriever import conversation, params, paths, query_writing, records
+from syntriever import params, paths, query_writing, records, teacher_choice
 from syntriever.collection import SCHEMA, Corpus
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl, write_jsonl
@@ -225,7 +225,7 @@ def test_too_many_useless_answers_stop_the_stage(project, monkeypatch):
     before = paths.WRITTEN.read_bytes()
     set_params(project, ON | {"teacher.max_failed_share": 0.5})
     teacher = FakeTeacher(lambda request: "essay " * 300)
-    monkeypatch.setattr(conversation, "open_teacher", lambda *_: teacher)
+    monkeypatch.setattr(teacher_choice, "open_teacher", lambda *_: teacher)
     with pytest.raises(SyntrieverError, match="unclear"):
         run_stage("write_queries")
     assert paths.WRITTEN.read_bytes() == before
@@ -235,7 +235,7 @@ def test_useless_answers_are_counted(project, monkeypatch):
     """Below the share they are left out."""
     set_params(project, ON | {"teacher.max_failed_share": 1.0})
     teacher = FakeTeacher(lambda r: "essay " * 300 if r.prompt == "write_direct" else r.query_id)
-    monkeypatch.setattr(conversation, "open_teacher", lambda *_: teacher)
+    monkeypatch.setattr(teacher_choice, "open_teacher", lambda *_: teacher)
     run_stage("write_queries")
     found = metrics()
     assert found["unusable"] == found["answered"] == found["kept_situation"] == len(passages())

@@ -6,7 +6,7 @@ import pytest
 from fake_teacher import FakeTeacher
 from project import run_stage, set_params
 
-from syntriever import conversation, files, paths, recording
+from syntriever import files, paths, recording, teacher_choice
 from syntriever.errors import SyntrieverError
 from syntriever.teacher import Answer
 
@@ -51,7 +51,7 @@ def asked_live(project, monkeypatch):
         set_params(project, {"teacher.backend": "openai", "teacher.max_failed_share": 1.0})
         set_params(project, changes)
         with monkeypatch.context() as patch:
-            patch.setattr(conversation, "open_teacher", lambda *_: FakeTeacher(reply))
+            patch.setattr(teacher_choice, "open_teacher", lambda *_: FakeTeacher(reply))
             return run()
 
     return asked_live
@@ -138,7 +138,7 @@ def test_written_queries_are_recorded_beside(project, monkeypatch):
     """The kept ones give the same queries again; both params are told, and hashes of the kinds."""
     set_params(project, WRITING | {"teacher.backend": "openai", "teacher.max_failed_share": 1.0})
     with monkeypatch.context() as patch:
-        patch.setattr(conversation, "open_teacher", lambda *_: FakeTeacher(reply))
+        patch.setattr(teacher_choice, "open_teacher", lambda *_: FakeTeacher(reply))
         run_stage("write_queries")
     before = paths.WRITTEN.read_bytes()
     assert before

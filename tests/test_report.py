@@ -15,7 +15,8 @@ from syntriever import paths
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl, write_json, write_jsonl
 from syntriever.report import charts, collect, curves
-from syntriever.report.page import SYSTEMS, embedded
+from syntriever.report.collect import SYSTEMS
+from syntriever.report.page import embedded
 
 PAGE = Path("reports/index.html")
 NASTY = '</script><script>window.broken = 1</script><!-- <img src=x onerror="window.broken=1">'

@@ -2,24 +2,26 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from project import ROOT, inside
 
-from syntriever import reproduction, results
+from syntriever import paths, reproduction, results
 from syntriever.errors import SyntrieverError
 from syntriever.evaluation import SYSTEMS
 from syntriever.files import read_json, write_json
 
 FILE = "metrics/evaluate/test/stage2.json"
+LOCK = "stages: {{evaluate: {{outs: [{{path: metrics/evaluate, md5: {}}}]}}}}\n"
 
 
 @pytest.fixture
 def committed(project):
     """A project whose results are committed."""
-    (project / "dvc.lock").write_text("stages: 1\n")
-    reproduction.record_cpu()
-    (project / ".gitignore").write_text("models\ndata\n")
+    (project / "dvc.lock").write_text(LOCK.format("a"))
+    reproduction.record()
+    (project / ".gitignore").write_text("models\ndata\nmetrics/evaluate\n")
     for command in (
         ["init", "-q"],
         ["add", "."],
@@ -30,8 +32,13 @@ def committed(project):
 
 
 def shift(by, name="ndcg_at_10"):
+    """Give other results than the committed ones, as a run would: another lock, another file."""
     metrics = read_json(FILE)
     write_json(FILE, metrics | {name: metrics[name] + by})
+    Path("dvc.lock").write_text(LOCK.format("b"))
+    headline = read_json(paths.HEADLINE)
+    headline["test"]["stage2"] = read_json(FILE)["ndcg_at_10"]
+    write_json(paths.HEADLINE, headline)
 
 
 def elsewhere(monkeypatch):
@@ -46,7 +53,7 @@ def test_same_bytes(committed):
 
 def test_same_cpu_other_bytes(committed):
     """On the CPU type that made the lock, other bytes are a failure, however small."""
-    (committed / "dvc.lock").write_text("stages: 2\n")
+    shift(0)
     verdict = reproduction.judge()
     assert not verdict.reproduced and "make lock" in verdict.words
 
@@ -68,6 +75,19 @@ def test_other_cpu_beyond_tolerance(committed, monkeypatch, name):
     shift(-2 * reproduction.TOLERANCE, name)
     verdict = reproduction.judge()
     assert not verdict.reproduced and name in verdict.words
+
+
+def test_a_record_of_another_lock(committed):
+    """Figures that are not the committed lock's are nothing to compare with, and that is said."""
+    shift(0.01)
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "no record"],
+        check=True,
+    )
+    shift(0.01)
+    (committed / "dvc.lock").write_text(LOCK.format("c"))
+    with pytest.raises(SyntrieverError, match=r"record\.json is not of .* make lock"):
+        reproduction.judge()
 
 
 def test_another_experiment(committed):
@@ -120,12 +140,16 @@ def test_readme_is_filled_between_its_marks(tmp_path):
 
 
 def test_readme_shows_the_committed_metrics():
-    """Each system's figures in README are those of metrics/evaluate."""
+    """Each system's figures in README are those of metrics/record.json, whose nDCG@10 are those of
+    metrics/ndcg_at_10.json."""
+    recorded = read_json(ROOT / reproduction.RECORD)["metrics"]
+    headline = read_json(ROOT / paths.HEADLINE)
     text = (ROOT / "README.md").read_text("utf-8")
     for split in ("dev", "test"):
         table = text.split(f"\n{split}: ")[1].split("\n\n")[0]
         for system in SYSTEMS:
-            metrics = read_json(ROOT / f"metrics/evaluate/{split}/{system}.json")
+            metrics = recorded[f"{split}/{system}.json"]
+            assert headline[split][system] == metrics["ndcg_at_10"]
             (line,) = (x for x in table.splitlines() if x.startswith(results.NAMES[system]))
             for name in ("ndcg_at_10", "ndcg_at_10_unseen", "recall_at_100", "mrr_at_10"):
                 assert f"{metrics[name]:.4f}" in line

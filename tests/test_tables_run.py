@@ -1,12 +1,12 @@
 """A small table run by DVC itself, in a repository with stub stages."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 
 import pytest
+from clone import VARIABLES
 from tables_project import MOVED, make_tables, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -91,11 +91,8 @@ def repository(tmp_path, monkeypatch):
     write(folder / "stub.py", STUB)
     write(folder / ".gitignore", "__pycache__/\n.journal/\n.checkpoints/\n/data/prepared\n")
     monkeypatch.chdir(folder)
-    bin = os.path.dirname(sys.executable)
-    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
     call("git", "init", "-q")
     call(sys.executable, "-m", "dvc", "init", "-q")
     call("git", "add", "-A")

@@ -67,11 +67,16 @@ def test_the_same_collection_scores_as_in_evaluate(project):
 
 
 def test_twice_the_same_bytes_and_nothing_else(project, capsys):
-    """One metrics file is all that stays, and a second run gives its bytes again."""
+    """Two metrics files are all that stays, and a second run gives its bytes again."""
     before = hashes(project)
-    run()
+    found = run()
     once = hashes(project)
-    assert once.keys() - before.keys() == {"metrics/transfer/other.json"}
+    assert once.keys() - before.keys() == {
+        "metrics/transfer/other.json",
+        "metrics/ndcg_at_10_on/other.json",
+    }
+    headline = read_json(transfer.headline_file("other"))["other"]
+    assert headline == {system: found[system]["ndcg_at_10"] for system in SYSTEMS}
     assert "untrained encoder" in capsys.readouterr().out
     Path("data/.transfer.part").mkdir()  # as a killed run leaves it
     Path("data/.transfer.part/corpus.arrow").touch()

@@ -10,10 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from syntriever import conversation, files, params, splits
+from syntriever.collection_files import QRELS_HEADER
 from syntriever.errors import SyntrieverError
 from syntriever.estimate import report
 from syntriever.intake import build, chunking, labels, reading, written
-from syntriever.preparation import QRELS_HEADER
 from syntriever.splits import Qrels
 
 COLLECTIONS = Path("data/collections")
@@ -234,7 +234,7 @@ def settings(plan: Plan, draft: Draft, dev_share: float) -> dict[str, object]:
     }
     judged = sum(map(len, draft.qrels.values()))
     if not train and len(draft.queries) == judged:  # nothing else to train on
-        chosen |= {"write_queries.per_passage": 1, "mine_pairs.written": True}
+        chosen |= {"write_queries.per_passage": 1, "mine_pairs.written_negatives": 2}
         if draft.counts["kept"] > ENOUGH:
             chosen["write_queries.passages"] = ENOUGH
     return chosen

@@ -206,7 +206,7 @@ class MinePairs(TopK):
     pairs: Annotated[int, Field(ge=0)] | None
     both_orders: bool
     model: Name | None
-    written: bool
+    written_negatives: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "MinePairs":

@@ -7,11 +7,11 @@ import numpy as np
 
 from syntriever.tables.cells import Run, changes
 from syntriever.tables.rows import Book, Row, Table
+from syntriever.tolerance import TOLERATED_FALL
 
 SAMPLES = 10_000
 
-# A trained encoder that loses more than this elsewhere, in points of nDCG@10, gets a warning.
-TOLERATED_FALL = 2.0
+TOLERATED_POINTS = 100 * TOLERATED_FALL
 
 Now = Callable[[Run, str | None], dict]
 """What `cells.made_from` gives for a run, scored on its own or on another collection, today."""
@@ -127,16 +127,16 @@ def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
 
 
 def _bootstrap(differences: np.ndarray) -> tuple[float, float, float]:
-    from syntriever.evaluation import paired_bootstrap  # loads faiss and pandas: not for --help
+    from syntriever.significance import paired_bootstrap  # loads pandas: not for --help
 
     return paired_bootstrap(differences, SAMPLES)
 
 
 def fall(found: Cell) -> float | None:
     """Return how many points a trained encoder lost on a collection that it was not trained on,
-    where that is more than TOLERATED_FALL."""
+    where that is more than TOLERATED_POINTS."""
     if found.scored_on is None or found.row.system not in ("stage1", "stage2"):
         return None
     here, before = found.mean("ndcg_at_10"), found.mean("ndcg_at_10", "untrained")
     lost = before - here if here is not None and before is not None else 0.0
-    return lost if lost > TOLERATED_FALL else None
+    return lost if lost > TOLERATED_POINTS else None

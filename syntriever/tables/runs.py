@@ -27,6 +27,7 @@ from syntriever.tables.overrides import flatten, options, without_folders
 
 _SHARED = (".journal", ".checkpoints")
 _TAIL = 8
+_NO_STAGE = ("ndcg_at_10.json", "record.json")  # of metrics/: what no stage counted
 
 
 def measure(run: Run, folders: dict[str, str], targets: list[str], device: str) -> str | None:
@@ -104,7 +105,7 @@ def _own_scores(copy: Path) -> dict:
             "unseen": [int(unseen[query]) for query in wide.index],
         } | {system: wide[system].tolist() for system in wide}
     files = sorted((copy / paths.METRICS).glob("*.json"))
-    metrics = {f.stem: read_json(f) for f in files if f.stem != "cpu"}
+    metrics = {f.stem: read_json(f) for f in files if f.name not in _NO_STAGE}
     return {"scores": scores, "metrics": metrics, "per_query": per_query}
 
 

@@ -5,7 +5,7 @@ The format is described in data/teacher/README.md.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -84,17 +84,26 @@ class Record(BaseModel):
 Line = TypeVar("Line", bound=BaseModel)
 
 
-class RecordedTeacher:
-    """Answers requests by their key from a JSON Lines file, one record a query."""
+class RecordFile(Generic[Line]):
+    """A JSON Lines file of records, one a key, read whole, and how many answers came from it.
 
-    def __init__(self, path: Path) -> None:
-        """Read the file whole: it holds texts for the training queries only.
+    What teachers of recorded answers have in common: the rest of a `Teacher` but for `answer`.
+    """
+
+    def __init__(self, path: Path, kind: type[Line], key: str) -> None:
+        """Read the file.
+
+        Args:
+            path: JSON Lines.
+            kind: what a line holds.
+            key: the field by which a record is found, `query_id` or `passage_id`.
 
         Raises:
-            SyntrieverError: the file is missing, a line is malformed, or a query stands twice.
+            SyntrieverError: the file is missing or empty, a line is malformed, or a key stands
+                twice.
         """
         self._path = Path(path)
-        self._records = read_records(self._path, Record, "query_id")
+        self._records = _read_records(self._path, kind, key)
         self._calls = 0
 
     @property
@@ -105,43 +114,15 @@ class RecordedTeacher:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def answer(self, requests: Iterable[Request]) -> Iterator[Answer]:
-        """Yield the recorded answer to each request; see `Teacher.answer`.
-
-        Raises:
-            SyntrieverError: the requests are over and none of them was answered.
-        """
-        answered = False
-        asked: dict[str, bool] = {}  # query id -> is it recorded, until the first answer
-        for request in requests:
-            record = self._records.get(request.query_id)
-            answer = NOT_RECORDED if record is None else record.answer(request)
-            self._calls += answer.text is not None
-            answered = answered or answer.text is not None
-            if not answered:
-                asked[request.query_id] = record is not None and answer != OTHER_QUERY
-            yield answer
-        if asked and not answered:
-            known = sum(asked.values())
-            but = ", but not what was asked of them (of these passages)" if known else ""
-            raise SyntrieverError(
-                f"{self._path} answered nothing that was asked: it knows {known} of the "
-                f"{len(asked)} queries, by id and text{but}. Set teacher.recorded to answers that "
-                "were recorded for this collection: data/teacher/<collection>.jsonl."
-            )
+    def _count(self, answer: Answer) -> bool:
+        """Count an answer if it has a text; tell whether it has."""
+        found = answer.text is not None
+        self._calls += found
+        return found
 
 
-def read_records(path: Path, kind: type[Line], key: str) -> dict[str, Line]:
-    """Read a file of recorded answers, one record a line.
-
-    Args:
-        path: JSON Lines.
-        kind: what a line holds.
-        key: the field by which a record is found, `query_id` or `passage_id`.
-
-    Raises:
-        SyntrieverError: the file is missing or empty, a line is malformed, or a key stands twice.
-    """
+def _read_records(path: Path, kind: type[Line], key: str) -> dict[str, Line]:
+    """Return the records by their key; see `RecordFile`."""
     records: dict[str, Line] = {}
     line_of: dict[str, int] = {}
     for number, line in read_numbered(path):
@@ -168,6 +149,41 @@ def read_records(path: Path, kind: type[Line], key: str) -> dict[str, Line]:
             f"{path} holds no recorded answers. Restore it, or name another file."
         )
     return records
+
+
+class RecordedTeacher(RecordFile[Record]):
+    """Answers requests by their query from a JSON Lines file, one record a query.
+
+    The file holds texts for the training queries only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the file; see `RecordFile`."""
+        super().__init__(path, Record, "query_id")
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Yield the recorded answer to each request; see `Teacher.answer`.
+
+        Raises:
+            SyntrieverError: the requests are over and none of them was answered.
+        """
+        answered = False
+        asked: dict[str, bool] = {}  # query id -> is it recorded, until the first answer
+        for request in requests:
+            record = self._records.get(request.query_id)
+            answer = NOT_RECORDED if record is None else record.answer(request)
+            answered = self._count(answer) or answered
+            if not answered:
+                asked[request.query_id] = record is not None and answer != OTHER_QUERY
+            yield answer
+        if asked and not answered:
+            known = sum(asked.values())
+            but = ", but not what was asked of them (of these passages)" if known else ""
+            raise SyntrieverError(
+                f"{self._path} answered nothing that was asked: it knows {known} of the "
+                f"{len(asked)} queries, by id and text{but}. Set teacher.recorded to answers that "
+                "were recorded for this collection: data/teacher/<collection>.jsonl."
+            )
 
 
 def _squeezed(text: str) -> str:

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from syntriever.errors import SyntrieverError
-from syntriever.teacher.base import Answer, Request, Usage
-from syntriever.teacher.recorded import NOT_RECORDED, read_records
+from syntriever.teacher.base import Answer, Request
+from syntriever.teacher.recorded import NOT_RECORDED, RecordFile
 
 # Which field of a record answers which prompt.
 QUERY_FIELDS = {"write_situation": "situation", "write_direct": "direct", "write_claim": "claim"}
@@ -28,26 +28,15 @@ class Queries(BaseModel):
     claim: str | None = None
 
 
-class RecordedQueries:
-    """Answers requests by their prompt and passage from a JSON Lines file, one record a passage."""
+class RecordedQueries(RecordFile[Queries]):
+    """Answers requests by their prompt and passage from a JSON Lines file, one record a passage.
+
+    The file holds a few sentences a passage.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Read the file whole: it holds a few sentences a passage.
-
-        Raises:
-            SyntrieverError: the file is missing, a line is malformed, or a passage stands twice.
-        """
-        self._path = Path(path)
-        self._records = read_records(self._path, Queries, "passage_id")
-        self._calls = 0
-
-    @property
-    def usage(self) -> Usage:
-        """How many answers there were; nobody counted their tokens."""
-        return Usage(self._calls, None, None)
-
-    def close(self) -> None:
-        """Nothing is held open."""
+        """Read the file; see `RecordFile`."""
+        super().__init__(path, Queries, "passage_id")
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Yield the recorded query for each request; see `Teacher.answer`.
@@ -68,12 +57,12 @@ class RecordedQueries:
             field, (passage_id,) = QUERY_FIELDS[request.prompt], request.passage_ids
             record = self._records.get(passage_id)
             text = None if record is None else getattr(record, field)
-            answered = answered or text is not None
-            self._calls += text is not None
+            answer = NOT_RECORDED if text is None else Answer(text)
+            answered = self._count(answer) or answered
             if not answered:
                 kinds[field] = None
                 passages.add(passage_id)
-            yield NOT_RECORDED if text is None else Answer(text)
+            yield answer
         if passages and not answered:
             raise self._nothing(list(kinds), passages)
 
