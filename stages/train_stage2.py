@@ -23,8 +23,8 @@ def train_stage2() -> None:
     Reads models/stage1, data/preferences/comparisons.jsonl and the training judgements (to mask
     labelled passages); with train_stage2.replay also what stage 1 trained on. Writes models/stage2
     (a SentenceTransformer folder), metrics/train_stage2.json and the curves in plots/train_stage2.
-    Where no pair was asked for (mine_pairs.pairs: 0), stage 2 is stage 1. A killed run goes on from
-    its last checkpoint.
+    Without a pair (mine_pairs.pairs and mine_pairs.written_negatives 0) stage 2 is stage 1. A
+    killed run goes on from its last checkpoint.
 
     Example: python -m stages.train_stage2
     """

@@ -71,7 +71,7 @@ class Alignment:
     def __init__(self, settings: params.TrainStage2View) -> None:
         """Read the rows from the teacher's comparisons.
 
-        Where none was asked for (mine_pairs.pairs: 0), there are no rows.
+        Where no pair was asked for or mined, there are no rows.
 
         Raises:
             SyntrieverError: no pair was decided of those that were asked.

@@ -37,13 +37,16 @@ def render(split: str) -> str:
     shown = measures[list(_COLUMNS)].rename(columns=_COLUMNS, index=NAMES)
     shown.insert(1, "95% interval", [_interval(significance["intervals"][s]) for s in SYSTEMS])
     written = read_origin(paths.ORIGIN).test_queries == "written"
+    unseen, judged = measures["queries_unseen"].iloc[0], measures["queries"].iloc[0]
+    # where all queries are unseen, the steps on these alone would say the same again
+    steps = [s for s in significance["steps"] if s["queries"] == "all" or unseen < judged]
     head = (
-        f"{split}: {measures['queries'].iloc[0]} queries"
+        f"{split}: {judged} queries"
         f"{' that the teacher wrote, not people' if written else ''}, of which "
-        f"{measures['queries_unseen'].iloc[0]} unseen (no relevant passage labelled in training)"
+        f"{unseen} unseen (no relevant passage labelled in training)"
     )
     text = shown.to_string(float_format="{:.4f}".format, na_rep="-")
-    return "\n".join([head, text, *map(_step, significance["steps"]), ""])
+    return "\n".join([head, text, *map(_step, steps), ""])
 
 
 def _interval(ends: list[float]) -> str:

@@ -161,8 +161,8 @@ def test_interpolation_mixes_the_starting_weights_in(project):
 
 
 def test_no_pairs_means_no_alignment(project):
-    """mine_pairs.pairs: 0 asks nothing, and stage 2 is stage 1, whatever stood there before."""
-    set_params(project, {"mine_pairs.pairs": 0})
+    """Nothing asked and nothing mined: stage 2 is stage 1, whatever stood there before."""
+    set_params(project, {"mine_pairs.pairs": 0, "mine_pairs.written_negatives": 0})
     run_stage("mine_pairs")
     assert paths.COMPARISONS.read_bytes() == b""
     assert read_json(paths.METRICS / "mine_pairs.json")["pairs_asked"] == 0
