@@ -53,7 +53,10 @@ SetParams = Annotated[
 ]
 Estimate = Annotated[
     bool,
-    typer.Option("--estimate", help="Print what the test queries cost; ask and write nothing."),
+    typer.Option(
+        "--estimate",
+        help="Print what is read and what the test queries cost; ask and write nothing.",
+    ),
 ]
 
 
@@ -106,11 +109,13 @@ def init(
         columns={"id": id_column, "title": title_column, "text": text_column},
     )
     if estimate:
-        stages.tell(make.estimate(plan, chosen.teacher, runtime))
+        draft, cost = make.estimate(plan, chosen.teacher, runtime)
+        stages.tell(summary.of_passages(plan, draft))
+        stages.tell(cost)
         return
     draft = make.make(plan, chosen.teacher, runtime)
     stages.tell(summary.lines(plan, draft))
-    needed = make.settings(plan, draft, whole.collection.dev_share)
+    needed = make.settings(plan, draft, whole)
     typer.echo(f"{plan.folder.as_posix()} is written. Next:")
     if chosen.teacher.backend == "recorded":
         typer.echo("  set a live teacher in params.yaml (docs/teacher.md); then")

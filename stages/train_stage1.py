@@ -45,7 +45,8 @@ def train_stage1() -> None:
         runtime.checkpoint_every_steps,
         paths.PLOTS / "train_stage1",
     )
-    cut = encoder.share_over_limit(model, paths.model("untrained"), objective.synthetic_texts())
+    texts = objective.synthetic_texts()
+    cut = encoder.share_over_limit(model, paths.model("untrained"), texts) if texts else None
     metrics = {
         "rows": len(objective.rows),
         "synthetic_over_limit": cut,

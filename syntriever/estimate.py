@@ -117,6 +117,9 @@ def report(
     usual = usual_tokens(recorded)
     found = estimate(requests, teacher_choice.live_settings(chosen), usual, journal.default_path())
     whole = total(found.values())
+    if not whole.calls:
+        yield "There is nothing to ask: 0 calls, at no cost."
+        return
     if chosen.backend == "recorded":
         yield "teacher.backend is recorded: nothing is asked or paid. A live teacher would take:"
     yield _row("prompt", "calls", "in journal", "to ask", "tokens in", "tokens out", "at most")

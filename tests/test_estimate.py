@@ -121,6 +121,14 @@ def test_pairs_are_estimated_in_both_orders(project, capsys):
     assert counts[1] == 2 * counts[0] > 0
 
 
+def test_nothing_to_ask_is_said(project, capsys):
+    """Without pairs to compare there is no call to estimate, and no broken line about answers."""
+    set_params(project, {"mine_pairs.pairs": 0})
+    run_stage("mine_pairs", True)
+    said = capsys.readouterr().out
+    assert "nothing to ask: 0 calls" in said and "usual answer" not in said
+
+
 def test_an_unknown_price_is_asked_for(project, capsys):
     """A model without a price is never free: the params to set are named."""
     run_stage("synthesize", True)

@@ -90,6 +90,43 @@ def test_an_overlap_that_leaves_no_room_is_refused():
     refused("--overlap 50", "50 words", chunk_words=50, overlap=50)
 
 
+def headed(lines, words):
+    """A section of sentences after lines that stand by themselves."""
+    sentences = (f"Sentence {i} says a little more of it." for i in range(words // 9))
+    return "\n\n".join([*lines, " ".join(sentences)])
+
+
+@pytest.mark.parametrize("is_markdown", [False, True])
+def test_a_heading_goes_where_its_text_is(is_markdown):
+    """Not to the end of the passage before, whose subject it isn't; no text is lost."""
+    mark = "## " if is_markdown else ""
+    text = "\n\n".join(headed([f"{mark}zlib.crc{i}(data)"], 36 + 9 * i) for i in range(6))
+    parts = chunking.splitter(60, 15)(text, is_markdown)
+    assert all(chunking.words(part) <= 60 + chunking.HEADING for part in parts)
+    for i in range(6):
+        holding = [part for part in parts if f"zlib.crc{i}(data)" in part]
+        assert holding and all(not part.endswith(f"zlib.crc{i}(data)") for part in holding)
+        assert any("(data)\n\nSentence 0 says" in part for part in holding)
+        assert all(part.count(f"crc{i}(data)") == 1 for part in holding)
+    assert set(text.split()) == set(" ".join(parts).split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        headed(["One heading", "module.another()"], 90),  # two in a row
+        headed(["It ends a sentence."], 90) + "\n\n" + headed(["- an item"], 90),
+        headed([], 90) + "\n\nThe last line",
+        "\n\n".join(f"Line {i} by itself" for i in range(60)),
+    ],
+)
+def test_nothing_is_lost_where_headings_move(text):
+    """Each line and sentence stands in some passage, in order, however headings lie."""
+    parts = chunking.splitter(40, 0)(text, False)
+    assert " ".join(" ".join(parts).split()) == " ".join(text.split())
+    assert all(chunking.words(part) <= 40 + chunking.HEADING for part in parts)
+
+
 def test_duplicates_and_blanks_are_counted_and_left_out():
     """Equal but for white space; a label on a copy goes to the one that is kept."""
     put("a/page.txt", "The same text.")
@@ -131,6 +168,23 @@ def test_the_summary_adds_up():
     )
     assert about()["skipped"] == {"no text format (.pdf)": ["c.pdf"]}
     assert about()["counts"]["kept"] == kept and about()["test_queries"] == "labelled"
+
+
+def test_the_summary_says_where_the_passages_lie_and_what_is_generated():
+    """So that copies and long indexes are noticed before they are trained on."""
+    for name in ("a.html", "genindex.html", "lib/b.html", "_sources/lib/b.rst.txt"):
+        put(name, f"Text of {name}")
+    label("a.html", "lib/b.html")
+    made = draft(test_share=0.5)
+    text = "\n".join(summary.lines(plan_of(), made))
+    assert "kept by folder: no folder 2, _sources/ 1, lib/ 1" in text
+    assert "indexes: _sources 1, genindex* 1; without them: --exclude _sources" in text
+    assert "--exclude 'genindex*'" in text
+    assert about()["kept_by_folder"] == {"": 2, "_sources": 1, "lib": 1}
+    shutil.rmtree(COLLECTION)
+    changes = {"exclude": ["_sources", "genindex*"], "test_share": 0.5}
+    text = "\n".join(summary.lines(plan_of(), draft(**changes)))
+    assert "kept by folder: no folder 1, lib/ 1" in text and "--exclude" not in text
 
 
 def test_same_files_same_bytes():
@@ -194,13 +248,45 @@ def test_all_labels_may_be_kept_for_the_test():
     four_files()
     made = draft(test_share=1)
     assert len(judged("test")) == 4 and not (COLLECTION / "qrels/train.tsv").exists()
-    assert make.settings(plan_of(), made, 0.2) == {
+    assert make.settings(plan_of(), made, values(per_passage=0, written_negatives=0)) == {
         "collection.path": "data/collections/mine",
         "collection.use_labels": False,
         "evaluate.splits": ["test"],
         "write_queries.per_passage": 1,
         "mine_pairs.written_negatives": 2,
     }
+    chosen = make.settings(plan_of(), made, values(per_passage=3, written_negatives=1))
+    assert not {"write_queries.per_passage", "mine_pairs.written_negatives"} & set(chosen)
+
+
+def values(written_negatives=1, **writing):
+    """The repository's params, with these of written queries."""
+    whole = params.load_all(ROOT / "params.yaml")
+    mining = {"written_negatives": written_negatives}
+    changes = {
+        "write_queries": whole.write_queries.model_copy(update={"passages": None} | writing),
+        "mine_pairs": whole.mine_pairs.model_copy(update=mining),
+    }
+    return whole.model_copy(update=changes)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    ("current", "kept", "expected"),
+    [
+        ({}, 1001, {"write_queries.passages": 1000}),
+        ({}, 1000, {}),
+        ({"passages": 150}, 5000, {}),
+        ({"passages": 3000}, 5000, {}),
+    ],
+)
+def test_of_a_large_corpus_some_passages_get_queries(labelled, current, kept, expected):
+    """Whatever trains beside them; a number that the user has chosen stays."""
+    four_files()
+    made = draft(test_share=0.5 if labelled else 1)
+    made.counts["kept"] = kept
+    chosen = make.settings(plan_of(), made, values(**{"per_passage": 1} | current))
+    assert {k: v for k, v in chosen.items() if k == "write_queries.passages"} == expected
 
 
 def test_queries_without_ids_and_labels_without_scores():
@@ -303,7 +389,7 @@ def test_params_are_set_with_their_comments_kept():
         "collection.use_labels": False,
         "evaluate.splits": ["test"],
         "write_queries.per_passage": 7,
-        "mine_pairs.written_negatives": 2,
+        "mine_pairs.written_negatives": 7,
     }
     settings.write(chosen)
     after = Path("params.yaml").read_text()
@@ -313,9 +399,9 @@ def test_params_are_set_with_their_comments_kept():
     for old, new in changed:
         assert old.partition(":")[0] == new.partition(":")[0]
         assert old.partition("#")[2] == new.partition("#")[2]
-    values = params.load_all()
-    assert values.collection.path == "data/collections/mine"
-    assert values.mine_pairs.written_negatives == 2
+    written = params.load_all()
+    assert written.collection.path == "data/collections/mine"
+    assert written.mine_pairs.written_negatives == 7
     assert YAML(typ="safe").load(after)["evaluate"]["splits"] == ["test"]
 
 

@@ -1,4 +1,4 @@
-"""From raw files to a prepared collection and, where labels train, to a trained retriever."""
+"""From raw files to a trained, exported retriever: with labels, without them, without queries."""
 
 import inspect
 import shutil
@@ -9,8 +9,9 @@ from openai_server import Server, completion
 from project import PIPELINE, run_stage, set_params
 from raw_files import COLLECTION, about, corpus, judged, table
 
+import stages.export
 import stages.init
-from syntriever import paths
+from syntriever import paths, results
 from syntriever.collection import read_queries
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl
@@ -96,37 +97,84 @@ def prepared(split):
     return {query.query_id for query in read_queries(paths.queries(split))}
 
 
+def all_the_way(server, **options):
+    """From raw files through every stage to scores and a bundle, with the params that init sets;
+    returns the rows of the stages' metrics that tell on what was trained."""
+    ask(server)
+    init(**options, set_params=True)
+    for name, *arguments in PIPELINE:
+        run_stage(name, *arguments)
+    assert (paths.model("stage2") / "modules.json").exists()
+    stages.export.export.__wrapped__(Path("bundle"))
+    passages = {one["id"] for one in read_jsonl(Path("bundle/passages.jsonl"))}
+    assert passages == set(corpus()) and len(passages) >= 20
+    asked = {name: read_json(paths.METRICS / f"{name}.json") for name in ("synthesize", "verify")}
+    return {name: one["calls"] for name, one in asked.items()}
+
+
+def says_written(text):
+    """Whether a page or table says that its scores are ones on written queries."""
+    said = ("that the teacher wrote, not people", "The teacher wrote these queries")
+    return any(words in " ".join(text.split()) for words in said)
+
+
+def assert_scored_on_written(test_queries):
+    """All systems are scored on as many written queries, and every score says what they are."""
+    for system in ("bm25", "untrained", "stage1", "stage2"):
+        assert read_json(paths.METRICS / f"evaluate/test/{system}.json")["queries"] == test_queries
+    assert says_written(results.render("test"))
+    assert says_written(Path("bundle/model/README.md").read_text("utf-8"))
+    assert "by the teacher, not by people" in Path("reports/index.html").read_text("utf-8")
+
+
 def test_queries_with_labels_all_the_way(kitchen, capsys):
-    """From raw files through every stage to scores, with the params that init sets."""
+    """The labels train and test; no score says that its queries are written."""
     with Server(answers) as server:
-        ask(server)
-        init(**label_all(kitchen), set_params=True)
-        assert "dvc repro" in capsys.readouterr().out
-        for name, *arguments in PIPELINE:
-            run_stage(name, *arguments)
+        all_the_way(server, **label_all(kitchen))
+    assert "dvc repro" in capsys.readouterr().out
     sizes = [len(prepared(split)) for split in ("train", "dev", "test")]
     assert sum(sizes) == 40 and sizes[2] == 8 and sizes[1] > 0
-    assert (paths.model("stage2") / "modules.json").exists()
     assert read_json(paths.METRICS / "evaluate/test/stage2.json")["queries"] == 8
+    assert not says_written(results.render("test"))
+    assert not says_written(Path("bundle/model/README.md").read_text("utf-8"))
     assert read_json(paths.METRICS / "prepare.json")["passages_in_two_splits"] == 0
 
 
-def test_queries_without_labels_are_prepared(kitchen):
-    """All of them train; dev and test are written, each for a passage of its own."""
+def test_queries_without_labels_all_the_way(kitchen):
+    """All of them train, on synthetic positives, beside written ones; no label does."""
     table("queries.tsv", ("text",), *((f"what of {name}",) for name in kitchen))
     with Server(answers) as server:
-        ask(server)
-        init(queries=Path("queries.tsv"), write_test_queries=5, set_params=True)
-        assert server.total == 6
-    run_stage("prepare")
+        calls = all_the_way(server, queries=Path("queries.tsv"), write_test_queries=5)
     assert prepared("train") == {f"q{i + 1}" for i in range(20)}
     assert len(prepared("dev")) == 1 and len(prepared("test")) == 5
+    assert calls["synthesize"] > 0 and calls["verify"] > 0
+    assert paths.qrels("train").read_text("utf-8").count("\n") == 1
+    assert read_json(paths.METRICS / "train_stage1.json")["rows"] == 20 + len(written_for())
+    assert read_json(paths.METRICS / "mine_pairs.json")["queries"] == 20
+    assert_scored_on_written(5)
+
+
+def written_for():
+    """The passages that the training queries were written for, one each query."""
+    return [one["passage_id"] for one in read_jsonl(paths.WRITTEN)]
+
+
+def test_a_corpus_alone_all_the_way(kitchen):
+    """Written queries train, none of them for a passage that is held out for the test."""
+    with Server(answers) as server:
+        calls = all_the_way(server, write_test_queries=5)
+    assert calls == {"synthesize": 0, "verify": 0} and not prepared("train")
+    held_out, judged_passages = set(about()["held_out"]), {one for _, one, _ in judged("test")}
+    assert judged_passages <= held_out and len(judged_passages) == 5
+    assert written_for() and not held_out & set(written_for())
+    assert read_json(paths.METRICS / "train_stage1.json")["rows"] == len(written_for())
+    assert_scored_on_written(5)
 
 
 def test_a_corpus_alone_has_written_test_queries(kitchen, capsys):
     """The mark, what is held out, one query a passage, kinds in turn; the params set."""
     with Server(answers) as server:
-        ask(server)
+        ask(server, **{"write_queries.per_passage": 0, "mine_pairs.written_negatives": 0})
         init(write_test_queries=5)
         asked = [call.asked for call in server.calls]
     said = capsys.readouterr().out
@@ -222,4 +270,5 @@ def test_the_estimate_asks_and_writes_nothing(kitchen, capsys):
         assert server.total == 0
     said = capsys.readouterr().out
     assert "write_situation" in said and "Cost, live" in said
+    assert "read: 20 files" in said and "passages: 20" in said and "part 0/ 10" in said
     assert not Path("data/collections/mine").exists()

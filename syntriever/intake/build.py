@@ -16,11 +16,13 @@ class Places(dict[str, list[str]]):
 
     Attributes:
         passages: those of the names that are passages.
+        parts: first folder of a document's name ('' without one) -> passages kept.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.passages: set[str] = set()
+        self.parts: Counter[str] = Counter()
 
     def note(self, name: str, passage_id: str) -> None:
         """Add one passage to a name, once."""
@@ -66,6 +68,7 @@ def write_corpus(
                 kept = first.setdefault(_digest(document.title, text), passage_id)
                 if kept == passage_id:
                     counts["kept"] += 1
+                    places.parts[document.id.rpartition("/")[0].partition("/")[0]] += 1
                     record = {"_id": passage_id, "title": document.title, "text": text}
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 else:

@@ -1,7 +1,8 @@
 """Cuts a text into passages that an encoder reads whole, at headings, paragraphs and sentences."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
@@ -12,6 +13,11 @@ from syntriever.errors import SyntrieverError
 # without blanks is cut too.
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]{{1,8}}|[^\w\s]|_")
+
+# Words. Lines so short that stand by themselves and end no sentence are taken for headings.
+HEADING = 12
+_LAST_BLOCK = re.compile(r"(?:\A|\n[ \t]*\n)[ \t]*(?![-*+] )([^\n]*[^\s.!?:;,…])[ \t]*\Z")
+_LINE_ENDS = re.compile(r"[ \t]*\n")
 
 Splitter = Callable[[str, bool], list[str]]
 
@@ -27,6 +33,9 @@ def words(text: str) -> int:
 
 def splitter(most: int, overlap: int) -> Splitter:
     """Return a function of (text, is Markdown) that gives the text's passages in order.
+
+    A heading never ends a passage whose successor begins with what it heads: it goes there, as up
+    to 12 words more.
 
     Args:
         most: words of a passage.
@@ -45,6 +54,38 @@ def splitter(most: int, overlap: int) -> Splitter:
     marked_up = MarkdownSplitter.from_callback(words, most, overlap=overlap)
 
     def split(text: str, is_markdown: bool) -> list[str]:
-        return (marked_up if is_markdown else plain).chunks(text)
+        parts = (marked_up if is_markdown else plain).chunk_indices(text)
+        return _headed(text, parts, min(HEADING, most // 4))
 
     return split
+
+
+def _headed(text: str, parts: Sequence[tuple[int, str]], most: int) -> list[str]:
+    """Move headings at a passage's end to the next one, which may repeat them anyway.
+
+    Args:
+        text: the whole text.
+        parts: its passages, each with its place in the text.
+        most: words of headings that are moved.
+    """
+    passages, waiting = [], ""
+    for (start, part), (following, _) in pairwise([*parts, (-1, "")]):
+        end = len(part)
+        # where the passage ends within a line, that line is no heading
+        if following >= 0 and _LINE_ENDS.match(text, start + len(part.rstrip())):
+            end = _headings(part, most - words(waiting))
+        if part[:end].strip():
+            passages.append(waiting + part[:end])
+            waiting = ""
+        moved = part[end:].lstrip()
+        if moved and start + len(part) - len(moved) < following:  # not repeated, or not all of it
+            waiting += moved.rstrip() + "\n\n"
+    return passages
+
+
+def _headings(part: str, most: int) -> int:
+    """Return where the headings begin that end a passage."""
+    end = len(part)
+    while (last := _LAST_BLOCK.search(part, 0, end)) and words(part[last.start() :]) <= most:
+        end = last.start()
+    return end

@@ -63,12 +63,23 @@ class Plan:
 
 @dataclass
 class Draft:
-    """What is made so far: the corpus lies in a folder, all else here."""
+    """What is made so far: the corpus lies in a folder, all else here.
+
+    Attributes:
+        notes: what reading met.
+        counts: of passages, labels and what was asked.
+        queries: id -> text.
+        qrels: split -> judgements.
+        parts: first folder ('' without one) -> passages kept.
+        asks: what the teacher is asked.
+        held_out: passages that no training query may be written for.
+    """
 
     notes: reading.Notes
     counts: Counter[str]
     queries: dict[str, str]
     qrels: dict[str, Qrels] = field(default_factory=dict)
+    parts: Counter[str] = field(default_factory=Counter)
     asks: list[written.Ask] = field(default_factory=list)
     held_out: list[str] = field(default_factory=list)
 
@@ -144,8 +155,9 @@ def make(plan: Plan, teacher: params.QueryWritingTeacher, runtime: params.Runtim
 
 def estimate(
     plan: Plan, teacher: params.QueryWritingTeacher, runtime: params.RuntimeTeacher
-) -> list[str]:
-    """Return what writing the test queries would take; nothing is asked, nothing is kept.
+) -> tuple[Draft, list[str]]:
+    """Return what was read, and what writing the test queries would take; nothing is asked, nothing
+    is kept.
 
     Raises:
         SyntrieverError: an input has a fault, or there is nothing to write.
@@ -155,7 +167,7 @@ def estimate(
         raise SyntrieverError("--estimate is of --write-test-queries, which is not asked for.")
     with tempfile.TemporaryDirectory() as folder:
         draft = _read(plan, Path(folder))
-        return list(report(written.requests(draft.asks), teacher, runtime))
+        return draft, list(report(written.requests(draft.asks), teacher, runtime))
 
 
 def _read(plan: Plan, folder: Path) -> Draft:
@@ -173,6 +185,7 @@ def _read(plan: Plan, folder: Path) -> Draft:
     places = build.write_corpus(bar, split, corpus, labels.targets(judged), draft.counts)
     if not draft.counts["kept"]:
         raise SyntrieverError(f"{plan.source}: all that was read is blank. Give it text.")
+    draft.parts = places.parts
     if plan.qrels:
         qrels = labels.resolve(judged, places, plan.qrels, draft.counts)
         draft.qrels = labels.divide(qrels, queries, plan.test_share, plan.qrels)
@@ -215,15 +228,21 @@ def _about(plan: Plan, draft: Draft) -> dict:
         "encodings": dict(sorted(notes.encodings.items())),
         "guessed_encodings": notes.guessed,
         "columns": notes.columns,
+        "kept_by_folder": {} if notes.columns else dict(sorted(draft.parts.items())),
         "counts": {name: draft.counts[name] for name in sorted(draft.counts)},
         "queries": len(draft.queries),
         "judged_queries": {name: len(qrels) for name, qrels in draft.qrels.items()},
     }
 
 
-def settings(plan: Plan, draft: Draft, dev_share: float) -> dict[str, object]:
-    """Return the params that this collection needs, by dotted name."""
-    train = draft.qrels.get("train", {})
+def settings(plan: Plan, draft: Draft, current: params.Params) -> dict[str, object]:
+    """Return the params that this collection needs, by dotted name.
+
+    What `current` says of written queries stays where it says anything: init turns them on where
+    nothing else could train, and of a large corpus draws some passages to write them for.
+    """
+    writing = current.write_queries
+    train, dev_share = draft.qrels.get("train", {}), current.collection.dev_share
     has_dev = "dev" in draft.qrels or bool(
         train and dev_share and splits.choose_dev(train, dev_share)
     )
@@ -234,7 +253,11 @@ def settings(plan: Plan, draft: Draft, dev_share: float) -> dict[str, object]:
     }
     judged = sum(map(len, draft.qrels.values()))
     if not train and len(draft.queries) == judged:  # nothing else to train on
-        chosen |= {"write_queries.per_passage": 1, "mine_pairs.written_negatives": 2}
-        if draft.counts["kept"] > ENOUGH:
-            chosen["write_queries.passages"] = ENOUGH
+        if not writing.per_passage:
+            chosen["write_queries.per_passage"] = 1
+        if not current.mine_pairs.written_negatives:
+            chosen["mine_pairs.written_negatives"] = 2
+    writes = chosen.get("write_queries.per_passage", writing.per_passage)
+    if writes and writing.passages is None and draft.counts["kept"] > ENOUGH:
+        chosen["write_queries.passages"] = ENOUGH
     return chosen

@@ -17,6 +17,9 @@ from syntriever.intake.encodings import UnreadableError, encoding_of, known
 PLAIN, MARKDOWN, HTML = (".txt",), (".md", ".markdown"), (".html", ".htm")
 TEXT_SUFFIXES = PLAIN + MARKDOWN + HTML
 
+# What documentation tools put beside the pages: their sources a second time, and long indexes.
+GENERATED = ("_sources", "genindex*", "*modindex.html", "index-all.html", "search.html")
+
 
 class Document(NamedTuple):
     """One file or row: its id, its title, its text, and how the text is to be cut."""
@@ -37,6 +40,7 @@ class Notes:
         encodings: encoding -> how many files.
         guessed: files that are neither UTF-8 nor marked, and their encodings.
         columns: of a table: what each role is read from.
+        generated: pattern of `GENERATED` -> how many files were read that match it.
     """
 
     read: int = 0
@@ -44,6 +48,7 @@ class Notes:
     encodings: Counter[str] = field(default_factory=Counter)
     guessed: dict[str, str] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
+    generated: Counter[str] = field(default_factory=Counter)
 
 
 def safe_id(name: str) -> str:
@@ -143,6 +148,8 @@ def _of_files(
             notes.skipped[f"can't be read ({error.strerror})"].append(_shown(name))
         else:
             notes.read += 1
+            if pattern := _excluding(name, GENERATED):
+                notes.generated[pattern] += 1
             yield document
 
 

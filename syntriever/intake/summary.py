@@ -1,14 +1,22 @@
 """Says what `init` made of the raw files, in figures that add up."""
 
+import shlex
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 from syntriever.intake.make import Draft, Plan
 
-SHOWN = 5  # names of files
+SHOWN = 5  # names of files or folders
 
 
 def lines(plan: Plan, draft: Draft) -> Iterator[str]:
     """Say what was read, skipped and made, in figures that add up."""
+    yield from of_passages(plan, draft)
+    yield from _of_queries(plan, draft)
+
+
+def of_passages(plan: Plan, draft: Draft) -> Iterator[str]:
+    """Say what was read and skipped, how many passages that made, and where most of them lie."""
     notes, counts = draft.notes, draft.counts
     encodings = ", ".join(f"{name} {count}" for name, count in sorted(notes.encodings.items()))
     unit = "rows" if notes.columns else "files"
@@ -27,7 +35,27 @@ def lines(plan: Plan, draft: Draft) -> Iterator[str]:
         f"{plan.overlap} = {counts['kept']} kept + {counts['duplicates']} exact duplicates + "
         f"{counts['blank']} blank"
     )
-    yield from _of_queries(plan, draft)
+    yield from _of_folders(draft)
+
+
+def _of_folders(draft: Draft) -> Iterator[str]:
+    """Say which folders the passages are of, and which files are hardly meant."""
+    if len(draft.parts) > 1 and not draft.notes.columns:
+        largest = sorted(draft.parts.items(), key=lambda one: (-one[1], one[0]))
+        shown = [
+            f"{unquote(name)}/ {n}" if name else f"no folder {n}" for name, n in largest[:SHOWN]
+        ]
+        if others := largest[SHOWN:]:
+            shown.append(f"{len(others)} others {sum(n for _, n in others)}")
+        yield "  kept by folder: " + ", ".join(shown)
+    if found := draft.notes.generated:
+        patterns = sorted(found)
+        yield (
+            "  files that a documentation tool made, perhaps copies and indexes: "
+            + ", ".join(f"{one} {found[one]}" for one in patterns)
+            + "; without them: "
+            + " ".join(f"--exclude {shlex.quote(one)}" for one in patterns)
+        )
 
 
 def _of_queries(plan: Plan, draft: Draft) -> Iterator[str]:
