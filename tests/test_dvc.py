@@ -55,7 +55,7 @@ def test_experiments_run_what_depends_on_them(clone):
     what changed, a sweep is queued, run, shown, and one of its experiments applied."""
     text = clone.run("dvc", "exp", "run", "-S", "loss.tau=0.1")
     assert stages_run(text) == AFTER_TAU
-    diff = clone.run("dvc", "metrics", "diff")
+    diff = clone.run("dvc", "metrics", "diff", "--all")
     assert "metrics/ndcg_at_10.json" in diff and "test.stage2" in diff
     accounts = clone.run("dvc", "metrics", "diff", "--targets", "metrics/train_stage1.json")
     assert "loss_first_epoch" in accounts

@@ -57,6 +57,12 @@ def asked_live(project, monkeypatch):
     return asked_live
 
 
+def asked():
+    """The comparisons that the teacher was asked for; nobody is asked about written queries."""
+    written = {one["query_id"] for one in files.read_jsonl(paths.WRITTEN)}
+    return [one for one in files.read_jsonl(paths.COMPARISONS) if one["query_id"] not in written]
+
+
 @pytest.mark.parametrize("both_orders", [False, True])
 def test_a_recorded_run_gives_the_same_files(project, asked_live, both_orders):
     """After an export the recorded backend writes the same texts, verdicts and comparisons."""
@@ -83,11 +89,11 @@ def test_the_export_keeps_comparisons_as_asked(project, asked_live):
     exported = {
         one["query_id"]: one["comparisons"] for one in files.read_jsonl("data/teacher/mine.jsonl")
     }
-    for one in files.read_jsonl(paths.COMPARISONS):
+    for one in asked():
         pair = [one["passage_1"], one["passage_2"]]
         assert [*pair, one["answer"]] in exported[one["query_id"]]
         assert [*pair[::-1], one["swapped_answer"]] in exported[one["query_id"]]
-    assert sum(map(len, exported.values())) == 2 * sum(1 for _ in files.read_jsonl(OUTPUTS[2]))
+    assert sum(map(len, exported.values())) == 2 * len(asked())
 
 
 def test_prompts_are_remembered_for_each_file(project, capsys):
@@ -160,6 +166,7 @@ def test_written_queries_are_recorded_beside(project, monkeypatch):
 
 def test_without_written_queries_there_is_no_file_of_them(project):
     """Nothing is written, or said, of what was not used."""
+    files.write_jsonl(paths.COMPARISONS, asked())
     paths.WRITTEN.write_text("")
     assert list(recording.record("mine")) == ["teacher.recorded"]
     assert not list((project / "data/teacher").glob("mine_written*"))
@@ -178,11 +185,11 @@ def written(passage_id, kind="direct", more=""):
 def test_comparisons_of_written_queries_are_no_answers(project):
     """Nobody was asked: they stay out of the recorded comparisons."""
     recording.record("before")
+    comparisons = asked()
     files.write_jsonl(paths.WRITTEN, [written("a")])
     pair = {"passage_1": "a", "passage_2": "b", "answer": None, "preferred": "a", "rejected": "b"}
     own = {"query_id": "a#direct", "query": "about a"} | pair
-    lines = [*files.read_jsonl(paths.COMPARISONS), own]
-    files.write_jsonl(paths.COMPARISONS, lines)
+    files.write_jsonl(paths.COMPARISONS, [*comparisons, own])
     recording.record("mine")
     folder = project / "data/teacher"
     assert (folder / "mine.jsonl").read_bytes() == (folder / "before.jsonl").read_bytes()
