@@ -91,7 +91,7 @@ def main(query: str, repeats: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("query", nargs="?", default="why does my sourdough collapse")
+    parser.add_argument("query", nargs="?", default="why does my bread not rise")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     options = parser.parse_args()
     main(options.query, options.repeats)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 import zipfile
@@ -38,13 +39,13 @@ def get(name: Annotated[str, typer.Argument(help="The folder's name, such as sci
     SYNTRIEVER_COLLECTIONS lists, then in data/collections; else downloads it from BEIR's server
     into the first of these that can be written to. Words go to stderr, the options to stdout.
 
-    Example: options=$(python -m stages.collection get scifact) && dvc exp run $options
+    Example: eval dvc exp run $(python -m stages.collection get scifact)
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise SyntrieverError(f"{name!r} is no plain folder name, such as scifact.")
     folder = find(name) or download(name)
     typer.echo(f"{name} lies in {folder}", err=True)
-    typer.echo(" ".join(options(name, folder)))
+    typer.echo(shlex.join(options(name, folder)))
 
 
 @app.command()
@@ -76,7 +77,7 @@ def join(
         typer.echo(f"{part}: {counts}", err=True)
     for warning in joining.warnings(sizes):
         stages.warn(warning)
-    typer.echo(" ".join(options(name, REPOSITORY_FOLDER / name)))
+    typer.echo(shlex.join(options(name, REPOSITORY_FOLDER / name)))
 
 
 def places() -> list[Path]:

@@ -49,7 +49,7 @@ def search(
     empty line or Ctrl-D. --beside-untrained shows both rankings, and how far each passage has come.
     --by-document shows one passage of each file or row that `stages.init` cut into passages.
 
-    Example: python -m stages.search "why does my sourdough collapse" --k 5
+    Example: python -m stages.search "why does my bread not rise" --k 5
     """
     if beside_untrained and system == "untrained":
         raise SyntrieverError(

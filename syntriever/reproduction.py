@@ -4,6 +4,7 @@ import json
 import platform
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,13 @@ def judge() -> Verdict:
             True,
         )
     if not _git("diff", "--quiet", "HEAD", "--", "dvc.lock", "metrics").returncode:
-        return Verdict("reproduced, byte for byte", True)
+        if _outputs_are_there():
+            return Verdict("reproduced, byte for byte", True)
+        return Verdict(
+            "dvc.lock is the commit's, but the outputs here are not what it says: `dvc status` "
+            "names them, `dvc checkout` brings them back, `dvc repro` makes them",
+            False,
+        )
     known = committed(RECORD)
     if known.get("md5") != _locked(_git("show", "HEAD:./dvc.lock").stdout):
         raise SyntrieverError(
@@ -160,6 +167,11 @@ def _differences(recorded: dict[str, dict]) -> list[tuple[float, str]]:
             if isinstance(value, float) and isinstance(here.get(name), float):
                 found.append((abs(value - here[name]), f"{name} of {EVALUATE / file}"))
     return found
+
+
+def _outputs_are_there() -> bool:
+    command = [sys.executable, "-m", "dvc", "status", "--quiet"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess:

@@ -168,7 +168,7 @@ def test_a_wrong_command_is_found(tmp_path, monkeypatch):
     """The checks of this file see a stage, a flag, a param, a value, a target that is not there."""
     monkeypatch.chdir(ROOT)
     for good in (
-        "options=$(python -m stages.collection get scifact) && dvc exp run $options",
+        "eval dvc exp run $(python -m stages.collection get scifact)",
         "python -m stages.search 'why' --k 5 | head -1",
         "dvc exp run --queue -S 'loss.tau=0.02,0.05' -S 'evaluate.splits=[dev]' > log",
         "dvc repro embed@stage1",

@@ -17,8 +17,9 @@ LOCK = "stages: {{evaluate: {{outs: [{{path: metrics/evaluate, md5: {}}}]}}}}\n"
 
 
 @pytest.fixture
-def committed(project):
-    """A project whose results are committed."""
+def committed(project, monkeypatch):
+    """A project whose results are committed; it is no DVC repository."""
+    monkeypatch.setattr(reproduction, "_outputs_are_there", lambda: True)
     (project / "dvc.lock").write_text(LOCK.format("a"))
     reproduction.record()
     (project / ".gitignore").write_text("models\ndata\nmetrics/evaluate\n")
@@ -49,6 +50,13 @@ def test_same_bytes(committed):
     """Nothing differs: reproduced, byte for byte, on any CPU."""
     verdict = reproduction.judge()
     assert verdict.reproduced and "byte for byte" in verdict.words
+
+
+def test_outputs_that_are_gone_are_not_reproduced(committed, monkeypatch):
+    """The committed lock beside missing outputs proves nothing."""
+    monkeypatch.setattr(reproduction, "_outputs_are_there", lambda: False)
+    verdict = reproduction.judge()
+    assert not verdict.reproduced and "dvc checkout" in verdict.words
 
 
 def test_same_cpu_other_bytes(committed):

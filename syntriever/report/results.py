@@ -64,8 +64,8 @@ def _verdict(split: dict, gains: dict[str, dict]) -> str:
         step = gains[system]
         clear = step["low"] > 0 or step["high"] < 0
         said.append(
-            f"{LABELS[system]} brought {_signed(step['ndcg_at_10_gain'])}"
-            + (", beyond chance." if clear else ", which may be chance: its interval holds 0.")
+            f"{LABELS[system]} brought {_signed(step['ndcg_at_10_gain'])} (p = {step['p']:.4f})"
+            + ("." if clear else ", which may be chance: its interval holds 0.")
         )
     return " ".join(said)
 
