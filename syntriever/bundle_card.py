@@ -1,5 +1,6 @@
 """The cards of an exported bundle: data, recipe, scores, licences. No dates, no absolute paths."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from syntriever import params, paths
 from syntriever.collection import read_origin
 from syntriever.files import read_json
+from syntriever.tables.overrides import flatten
 from syntriever.tolerance import TOLERATED_FALL
 
 _SYSTEMS = {
@@ -30,6 +32,14 @@ _MADE_FROM = {
     "stage2": ("prepare", "write_queries", "synthesize", "verify", "mine_pairs"),
 }
 
+# The groups of params that make each system, from the collection to its weights.
+_STAGE1_GROUPS = ("encoder", "write_queries", "synthesize", "verify", "loss", "train_stage1")
+_GROUPS = {
+    "untrained": ("encoder",),
+    "stage1": _STAGE1_GROUPS,
+    "stage2": (*_STAGE1_GROUPS, "mine_pairs", "train_stage2"),
+}
+
 _UNTRAINED = """---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -51,6 +61,8 @@ class Facts:
     encoder: str
     teacher: str
     collection_licence: str | None
+    recipe: dict[str, object]
+    """Param -> value, of all that make this system."""
     counts: dict[str, dict]
     """Stage -> its metrics."""
     scores: dict[str, dict[str, dict]]
@@ -81,6 +93,11 @@ def gather(system: str) -> Facts:
         encoder=_public(settings.encoder.name),
         teacher=_public(settings.teacher.model),
         collection_licence=_licence(collection / "README.md"),
+        recipe={
+            name: _public(value) if isinstance(value, str) else value
+            for name, value in flatten(settings).items()
+            if name.split(".")[0] in _GROUPS[system] or name in ("seed", "collection.use_labels")
+        },
         counts={stage: read_json(file) for stage, file in files.items() if file.exists()},
         scores=scores,
         elsewhere={file.stem: read_json(file) for file in transfer},
@@ -96,7 +113,7 @@ def of_model(facts: Facts, earlier: str | None) -> str:
         earlier: the card that training wrote, which holds the recipe; None for the untrained.
     """
     text = (earlier or _UNTRAINED).replace(f'"models/{facts.system}"', '"model"')
-    sections = [_data(facts), _scores(facts), _elsewhere(facts), _licences(facts)]
+    sections = [_recipe(facts), _data(facts), _scores(facts), _elsewhere(facts), _licences(facts)]
     return "\n\n".join([text.rstrip(), *filter(None, sections)]) + "\n"
 
 
@@ -138,6 +155,13 @@ def _data(facts: Facts) -> str:
         for stage, counts in facts.counts.items()
     ]
     return "\n".join([*lines, "", *_table(["stage", "what it counted"], rows)])
+
+
+def _recipe(facts: Facts) -> str:
+    """All params of the run, those of earlier stages too, so that it can be made again."""
+    rows = [[f"`{name}`", json.dumps(value)] for name, value in facts.recipe.items()]
+    head = "## Recipe\n\nAs params.yaml stood when the bundle was made, for all stages up to this:"
+    return "\n".join([head, "", *_table(["param", "value"], rows)])
 
 
 def _scores(facts: Facts) -> str:

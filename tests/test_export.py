@@ -13,7 +13,7 @@ import pytest
 from project import run_stage, set_params
 
 from stages.export import export as command
-from syntriever import exporting, paths
+from syntriever import exporting, params, paths
 from syntriever.collection import Corpus
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl, write_json
@@ -108,7 +108,7 @@ def test_the_model_is_whole(bundle):
 
 
 def test_the_card_tells_all(bundle, project):
-    """Data, recipe, scores of each split, licences; the recipe is as training wrote it."""
+    """Data, the recipe of both stages, scores of each split, licences."""
     card = (bundle / "model/README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: sentence-transformers\n")
     assert 'SentenceTransformer("model")' in card and "models/stage2" not in card
@@ -119,6 +119,15 @@ def test_the_card_tells_all(bundle, project):
     passages = read_json("metrics/prepare.json")["passages"]
     assert f"| `prepare` | passages {passages}, " in card
     assert "| `mine_pairs` | " in card
+    values = params.load_all()
+    for name, value in (
+        ("encoder.max_length", values.encoder.max_length),
+        ("write_queries.per_passage", values.write_queries.per_passage),
+        ("train_stage1.epochs", values.train_stage1.epochs),
+        ("mine_pairs.written_negatives", values.mine_pairs.written_negatives),
+        ("collection.use_labels", "true"),
+    ):
+        assert f"| `{name}` | {value} |" in card
     for split in ("dev", "test"):
         found = read_json(f"metrics/evaluate/{split}/stage2.json")
         row = f"| distilled and aligned (stage 2) | {found['ndcg_at_10']:.4f} |"

@@ -256,7 +256,7 @@ def test_what_the_results_say(project):
     write_json(path, found)
     page()
     text = PAGE.read_text("utf-8")
-    assert text.count("(p = ") == 2
+    assert text.count("(p = ") == 4  # two steps, dev and test
     assert "may be chance: its interval holds 0" in text
 
 
