@@ -6,6 +6,8 @@ import pytest
 from project import ROOT
 from tables_project import make_tables, now, record, write
 
+from stages import tables
+from stages.tables import RESULTS
 from syntriever.errors import SyntrieverError
 from syntriever.tables import cells, measured, render, rows
 
@@ -153,3 +155,15 @@ def test_another_precision_is_named():
     assert _made_on({"device": "cpu"}) == "cpu"
     assert _made_on({"device": "cpu", "compute": {"compute.precision": "float32"}}) == "cpu"
     assert _made_on({"device": "cpu", "compute": {"compute.precision": "bf16"}}) == "cpu, bf16"
+
+
+def test_the_committed_page_is_what_show_writes(tmp_path, monkeypatch):
+    """docs/results.md has today's cells and rows, and says which cells older code made."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("SYNTRIEVER_COLLECTIONS", raising=False)
+    book = rows.load()
+    page = tmp_path / "results.md"
+    page.write_text(RESULTS.read_text("utf-8"), "utf-8")
+    render.fill(page, book, tables._now(book))
+    said = "run `python -m stages.tables show --write` and commit docs/results.md"
+    assert page.read_text("utf-8") == RESULTS.read_text("utf-8"), said
