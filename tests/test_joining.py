@@ -140,7 +140,7 @@ def test_the_command_prints_sizes_and_options(tmp_path, monkeypatch, capsys):
     assert out == (
         "-S collection.path=data/collections/both -S teacher.recorded=data/teacher/both.jsonl "
         "-S teacher.recorded_queries=data/teacher/both_written_queries.jsonl "
-        "-S write_queries.kinds=[situation,direct]\n"
+        "-S 'write_queries.kinds=[situation,direct]'\n"
     )
     assert "one: 6 passages, 2 train, 1 dev, 1 test, 1 answered" in err
     assert "two has no qrels/dev.tsv" in err

@@ -138,6 +138,8 @@ def tracked_by_git(path: str) -> bool:
             "data/emb",
             "data/eval",
             "models",
+            "metrics",
+            "plots",
         )
     )
 
