@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from project import ROOT
 from raw_files import COLLECTION, about, corpus, draft, judged, label, plan_of, put, table
-from ruamel.yaml import YAML
 
 from syntriever import params
 from syntriever.errors import SyntrieverError
-from syntriever.intake import chunking, make, settings, summary
+from syntriever.intake import chunking, make, summary
 
 LONG = "".join(f"This is sentence number {i} of the long text.\n" for i in range(40))
 
@@ -375,38 +374,3 @@ def test_a_source_of_blanks_is_refused():
     put("a.txt", " ")
     label("a.txt")
     refused("blank")
-
-
-# Params
-
-
-def test_params_are_set_with_their_comments_kept():
-    """Only the lines of the params that change differ, and what is written is valid."""
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
-    before = Path("params.yaml").read_text()
-    chosen = {
-        "collection.path": "data/collections/mine",
-        "collection.use_labels": False,
-        "evaluate.splits": ["test"],
-        "write_queries.per_passage": 7,
-        "mine_pairs.written_negatives": 7,
-    }
-    settings.write(chosen)
-    after = Path("params.yaml").read_text()
-    lines = list(zip(before.splitlines(), after.splitlines(), strict=True))
-    changed = [(old, new) for old, new in lines if old != new]
-    assert len(changed) == len(chosen)
-    for old, new in changed:
-        assert old.partition(":")[0] == new.partition(":")[0]
-        assert old.partition("#")[2] == new.partition("#")[2]
-    written = params.load_all()
-    assert written.collection.path == "data/collections/mine"
-    assert written.mine_pairs.written_negatives == 7
-    assert YAML(typ="safe").load(after)["evaluate"]["splits"] == ["test"]
-
-
-def test_options_are_what_dvc_reads():
-    """Lists in brackets, quoted for the shell; true and false as YAML has them."""
-    assert settings.options({"evaluate.splits": ["test"], "mine_pairs.written_negatives": 2}) == (
-        "-S 'evaluate.splits=[test]' -S mine_pairs.written_negatives=2"
-    )
