@@ -171,9 +171,10 @@ def _why(run: Run, target: str | None, row: Row, now: Now, renew: bool) -> str:
 
 
 def _last(run: Run) -> tuple[float | None, str]:
-    """How long this run took with any seed, else the longest on its collection."""
+    """How long this run took with any seed, else the longest on its collection; of those that
+    trained, since one whose models lay in DVC's cache says nothing of the next."""
     records = [read_json(file) for file in sorted((cells.FOLDER / run.collection).glob("*.json"))]
-    records = [r for r in records if "seconds" in r and not r.get("scored_on")]
+    records = [r for r in records if "train_stage1" in r.get("stages_run", [])]
     same = [r["seconds"] for r in records if r["overrides"] == run.overrides]
     if same:
         return max(same), "it"
