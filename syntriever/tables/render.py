@@ -11,9 +11,12 @@ from syntriever.tables.rows import Book, Row, Table
 _METRICS = {"ndcg_at_10_unseen": "unseen"}
 _MARKS = re.compile(r"(<!-- tables:begin\b(.*?)-->\n).*?(<!-- tables:end -->)", re.DOTALL)
 
+_RUN = "python -m stages.tables run"
+
 LEGEND = (
-    "In percent, measured / published; in brackets the 95% interval over queries. ×3: the mean of "
-    "three seeds. –: not measured, or not published."
+    "In percent, measured / published, or measured alone where nothing is published; in round "
+    "brackets the 95% interval over queries. [1]: not run, for the reason below the table. ×3: the "
+    "mean of three seeds. –: nothing to measure."
 )
 
 
@@ -87,10 +90,10 @@ def _matrix(book: Book, table: Table, cells: dict, notes: list[str]) -> list[str
             for metric in table.metrics:
                 published = table.published(row, column, metric)
                 found = cells.get((row.name, column))
-                own = "–" if found is None else _measured(book, table, found, metric, notes)
-                known = "–" if published is None else f"{published:.1f}"
-                agrees = _agreement(row, found, metric, published)
-                texts.append("–" if own == known == "–" else f"{own} / {known}{agrees}")
+                text = "–" if found is None else _measured(book, table, found, metric, notes)
+                if published is not None:
+                    text += f" / {published:.1f}{_agreement(row, found, metric, published)}"
+                texts.append(text)
         lines.append(_line(texts))
     return lines
 
@@ -120,12 +123,10 @@ def _measured(book: Book, table: Table, found: Cell, metric: str, notes: list[st
 def _absent(book: Book, table: Table, found: Cell, notes: list[str]) -> str:
     if found.failed:
         return f"failed {_note(notes, 'failed: ' + found.failed[0])}"
-    if found.row.trained_on and not found.row.needs:
-        return "not run " + _note(notes, f"not run yet: `python -m stages.tables run {table.name}`")
-    needs = found.row.needs or book.collections[found.trained_on].needs
-    if needs:
-        return f"not run {_note(notes, 'not run: ' + needs)}"
-    return "not run " + _note(notes, f"not run yet: `python -m stages.tables run {table.name}`")
+    needs = found.row.needs
+    if not found.row.trained_on:
+        needs = needs or book.collections[found.column].needs
+    return _note(notes, f"not run: {needs}" if needs else f"not run yet: `{_RUN} {table.name}`")
 
 
 def _note(notes: list[str], words: str) -> str:
