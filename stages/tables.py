@@ -14,7 +14,6 @@ from syntriever.errors import SyntrieverError
 from syntriever.tables import cells, overrides, plan, rows, runs
 
 RESULTS = Path("docs/results.md")
-README = Path("README.md")
 
 app = typer.Typer(
     add_completion=False,
@@ -26,6 +25,9 @@ app = typer.Typer(
 TableName = Annotated[str, typer.Argument(help="A file of tables/, such as table3.")]
 CollectionName = Annotated[str | None, typer.Option(help="Only the cells of this collection.")]
 Device = Annotated[str, typer.Option(help="The device, cpu or cuda. A cell names it.")]
+Precision = Annotated[
+    str | None, typer.Option(help="float32 or bf16, which saves time. A cell names it.")
+]
 
 
 @app.callback()
@@ -42,19 +44,23 @@ def run(
     dry: Annotated[bool, typer.Option("--dry", help="Only list what would be run.")] = False,
     renew: Annotated[bool, typer.Option("--renew", help="Also what older code made.")] = False,
     device: Device = "cpu",
+    precision: Precision = None,
 ) -> None:
     """Run the missing and the stale rows of TABLE, one after the other.
 
     Reads tables/, params.yaml and the collections that are found by name. Writes each run's scores
     to metrics/tables/COLLECTION/ the moment it is done, so that an interrupted table goes on where
     it stopped. Runs in a copy of the repository with its DVC cache: the workspace stays as it is.
-    Rows and collections that need what most machines lack run only where --row or --collection
-    names them. A failed row is stored as failed, the others go on, and the exit code is 1.
+    A row that needs what most machines lack runs only where --row names it, a collection where
+    --collection does. A failed row is stored as failed, the others go on, and the exit code is 1.
+    Rows of different precision are not compared.
 
     Example: python -m stages.tables run table3 --collection concepts
     """
     if device not in ("cpu", "cuda"):
         raise SyntrieverError(f"--device {device}: cpu or cuda is expected.")
+    if precision not in (None, "float32", "bf16"):
+        raise SyntrieverError(f"--precision {precision}: float32 or bf16 is expected.")
     book = rows.load()
     folders = _folders(book)
     chosen = book.table(table)
@@ -69,7 +75,8 @@ def run(
     failures = 0
     for number, step in enumerate(todo.steps, start=1):
         typer.secho(f"[{number} of {len(todo.steps)}] {plan.describe(step)}", bold=True, err=True)
-        failure = runs.measure(step.run, folders, step.targets, device)
+        machine = runs.Machine(device, precision)
+        failure = runs.measure(step.run, folders, step.targets, machine)
         if failure is not None:
             failures += 1
             stages.warn(f"{step.names} failed:\n{failure}")
@@ -79,14 +86,14 @@ def run(
 
 
 @app.command()
-def tune(device: Device = "cpu") -> None:
+def tune(device: Device = "cpu", precision: Precision = None) -> None:
     """Run the grid of tables/tune.yaml; print its rows by their dev score, the best first.
 
     No test query is scored. As `run tune`, which says what is read and written.
 
     Example: python -m stages.tables tune
     """
-    run("tune", device=device)
+    run("tune", device=device, precision=precision)
 
 
 @app.command("overrides")
@@ -124,11 +131,9 @@ def print_overrides(
 @app.command()
 def show(
     names: Annotated[list[str] | None, typer.Argument(help="Tables; none: all.")] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Fill docs/results.md and README.md instead.")
-    ] = False,
+    write: Annotated[bool, typer.Option("--write", help="Fill docs/results.md instead.")] = False,
 ) -> None:
-    """Print tables as Markdown, or put them between the marks of docs/results.md and README.md.
+    """Print tables as Markdown, or put them between the marks of docs/results.md.
 
     Reads tables/ and metrics/tables/.
 
@@ -140,7 +145,6 @@ def show(
     if write:
         if not render.fill(RESULTS, book, _now(book)):
             raise SyntrieverError(f"{RESULTS} lacks its marks <!-- tables:begin … --> and :end.")
-        render.fill(README, book, _now(book))
         return
     typer.echo(render.LEGEND + "\n")
     for name in names or list(book.tables):

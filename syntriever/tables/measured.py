@@ -94,6 +94,7 @@ def cell(book: Book, table: Table, row: Row, column: str, now: Now) -> Cell:
             continue
         if "failed" in record:
             found.failed.append(_telling(record["failed"]))
+        if not comparable(found.records, record, table.split):
             continue
         stale, older = changes(
             record["made_from"], now(run, found.scored_on), row.system, found.scored_on
@@ -102,6 +103,18 @@ def cell(book: Book, table: Table, row: Row, column: str, now: Now) -> Cell:
         found.stale = found.stale or stale
         found.older_code |= older
     return found
+
+
+def comparable(others: list[dict], record: dict, split: str) -> bool:
+    """Tell whether a record has scores on this split, in the precision of the other seeds'."""
+    if split not in record.get("scores", {}):
+        return False
+    return not others or precision(others[0]) == precision(record)
+
+
+def precision(record: dict) -> str:
+    """Return what a record was trained and scored in: bf16 scores differ in the third digit."""
+    return record.get("compute", {}).get("compute.precision", "float32")
 
 
 def _telling(lines: list[str]) -> str:
@@ -113,14 +126,14 @@ def _telling(lines: list[str]) -> str:
 
 def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
     """Compare two rows by a paired bootstrap over queries, each query's mean over seeds taken
-    first; None where they have not scored the same queries."""
+    first; None where they have not scored the same queries, or not in the same precision."""
     ours, theirs = one.per_query(unseen_only), other.per_query(unseen_only)
     if ours is None or theirs is None or ours.shape != theirs.shape or not len(ours):
         return None
-    if (
-        one.records[0]["per_query"][one.split]["queries"]
-        != (other.records[0]["per_query"][other.split]["queries"])
-    ):
+    first, second = one.records[0], other.records[0]
+    if precision(first) != precision(second):
+        return None
+    if first["per_query"][one.split]["queries"] != second["per_query"][other.split]["queries"]:
         return None
     low, high, p = _bootstrap(ours - theirs)
     return Gain(100 * float((ours - theirs).mean()), 100 * low, 100 * high, p)

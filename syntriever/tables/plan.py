@@ -81,7 +81,7 @@ def missing(
             for run in runs_of(book, table, one, column):
                 if seed not in (None, run.seed):
                     continue
-                why = _why(run, target, one, now, renew)
+                why = _why(run, target, one, table.split, now, renew)
                 if why:
                     key = (run.collection, run.key)
                     step = steps.setdefault(key, Step(run, why=why))
@@ -158,12 +158,14 @@ def _reason_to_skip(
     return f"{lacking}: no folder of that name here" if lacking else None
 
 
-def _why(run: Run, target: str | None, row: Row, now: Now, renew: bool) -> str:
+def _why(run: Run, target: str | None, row: Row, split: str, now: Now, renew: bool) -> str:
     record = run.stored(target)
     if record is None:
         return "missing"
     if "failed" in record:
         return "failed last time"
+    if split not in record["scores"]:
+        return f"not scored on {split}"
     stale, older = cells.changes(record["made_from"], now(run, target), row.system, target)
     if stale:
         return f"stale: {stale}"

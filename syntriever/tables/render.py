@@ -5,7 +5,7 @@ from pathlib import Path
 
 from syntriever.errors import SyntrieverError
 from syntriever.files import replacing
-from syntriever.tables.measured import Cell, Gain, Now, cell, fall, gain
+from syntriever.tables.measured import Cell, Gain, Now, cell, fall, gain, precision
 from syntriever.tables.rows import Book, Row, Table
 
 _METRICS = {"ndcg_at_10_unseen": "unseen"}
@@ -123,9 +123,7 @@ def _measured(book: Book, table: Table, found: Cell, metric: str, notes: list[st
 def _absent(book: Book, table: Table, found: Cell, notes: list[str]) -> str:
     if found.failed:
         return f"failed {_note(notes, 'failed: ' + found.failed[0])}"
-    needs = found.row.needs
-    if not found.row.trained_on:
-        needs = needs or book.collections[found.column].needs
+    needs = found.row.needs or book.collections[found.column].needs
     return _note(notes, f"not run: {needs}" if needs else f"not run yet: `{_RUN} {table.name}`")
 
 
@@ -197,5 +195,5 @@ def _line(texts: list[str]) -> str:
 def _made_on(record: dict) -> str:
     """The device, and the precision where it is not the default: bf16 scores are not comparable to
     the last digit."""
-    precision = record.get("compute", {}).get("compute.precision", "float32")
-    return record["device"] if precision == "float32" else f"{record['device']}, {precision}"
+    found = precision(record)
+    return record["device"] if found == "float32" else f"{record['device']}, {found}"

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from syntriever import params, paths
@@ -30,20 +31,40 @@ _TAIL = 8
 _NO_STAGE = ("ndcg_at_10.json", "record.json")  # of metrics/: what no stage counted
 
 
-def measure(run: Run, folders: dict[str, str], targets: list[str], device: str) -> str | None:
+@dataclass(frozen=True)
+class Machine:
+    """What runs are computed on, and in what precision; params.yaml says it where this does not."""
+
+    device: str = "cpu"
+    precision: str | None = None
+
+    def settings(self) -> dict[str, object]:
+        """Return the params that differ from params.yaml."""
+        chosen: dict[str, object] = {}
+        if self.device != "cpu":
+            chosen["compute.device"] = self.device
+        if self.precision is not None:
+            chosen["compute.precision"] = self.precision
+        if self.precision == "bf16" and self.device == "cpu":
+            chosen["compute.instructions"] = "native"  # avx2 has no bf16
+        return chosen
+
+
+def measure(run: Run, folders: dict[str, str], targets: list[str], machine: Machine) -> str | None:
     """Run one experiment and store its scores the moment it is done.
 
     Args:
         run: what to run.
         folders: of the collections that are here, by name, as params name them.
         targets: other collections to score on.
-        device: cpu or cuda.
+        machine: what to run it on.
 
     Returns:
-        The last lines of what a failed run said; None where it went well. Failure is stored too.
+        The last lines of what a failed run said; None where it went well. Failure is stored too,
+        beside the scores of an earlier run where there are some.
     """
     started = time.monotonic()
-    chosen = settings(run, folders) | ({} if device == "cpu" else {"compute.device": device})
+    chosen = settings(run, folders) | machine.settings()
     with _copy(Path.cwd()) as copy:
         others = {name: folders[name] for name in targets}
         command = [sys.executable, "-m", "dvc", "exp", "run", *options(chosen, others)]
@@ -55,10 +76,10 @@ def measure(run: Run, folders: dict[str, str], targets: list[str], device: str) 
         }
         if code:
             for target in targets or [None]:
-                store(run.file(target), head | {"failed": tail})
+                store(run.file(target), (run.stored(target) or head) | {"failed": tail})
             return "\n".join(tail)
         head |= {
-            "device": _device(device),
+            "device": _device(machine.device),
             "cpu": cpu_type(),
             "seconds": round(time.monotonic() - started),
             "stages_run": ran,
@@ -69,7 +90,8 @@ def measure(run: Run, folders: dict[str, str], targets: list[str], device: str) 
 
 def settings(run: Run, folders: dict[str, str]) -> dict[str, object]:
     """Return all that `-S` must set for a run."""
-    return {"collection.path": folders[run.collection], "seed": run.seed} | run.overrides
+    fixed = {"collection.path": folders[run.collection], "seed": run.seed}
+    return fixed | {"evaluate.splits": ["dev", "test"]} | run.overrides
 
 
 def _store_all(
@@ -82,7 +104,8 @@ def _store_all(
         source = made_from(copy, values, here)
         found = _own_scores(copy) if target is None else _scores_on(copy, target)
         kept = run.stored(target)
-        if kept is None or kept.get("made_from") != source:  # else it tells how long it took
+        if kept is None or "failed" in kept or kept["made_from"] != source:
+            # else nothing is new, and the record tells how long it took
             store(run.file(target), head | found | {"made_from": source})
 
 
