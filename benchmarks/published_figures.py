@@ -7,6 +7,7 @@ SciFact's test queries; BM25 with 0.66 to 0.69, by implementation. Prints both a
 exits 1 where they are not met. About five minutes on two cores.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -50,6 +51,10 @@ def main(scifact: Path) -> None:
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1]).absolute()
+    parser = argparse.ArgumentParser(description="Check the evaluation against published figures.")
+    parser.add_argument("scifact", type=Path, help="BEIR's folder of SciFact: corpus.jsonl, ...")
+    path = parser.parse_args().scifact.absolute()
+    if not (path / "corpus.jsonl").is_file():
+        parser.error(f"{path} holds no corpus.jsonl: `python -m stages.collection get scifact`")
     with tempfile.TemporaryDirectory() as folder, project.inside(Path(folder)):
         main(path)

@@ -141,7 +141,7 @@ def _print(
 
     before, after = list(untrained.search(query, k, by_document)), list(after)
     _echo(typer.style(f"{searcher.system}, moves from the untrained encoder's ranking", bold=True))
-    for hit, move in zip(after, moves(before, after), strict=True):
+    for hit, move in zip(after, moves(before, after, by_document), strict=True):
         _show(hit, f"{move:<5}")
     _echo(typer.style("\nuntrained", bold=True))
     for hit in before:

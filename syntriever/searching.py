@@ -139,10 +139,12 @@ def plain(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
-def moves(before: list[Hit], after: list[Hit]) -> list[str]:
-    """Say how far each passage of `after` has come from its rank in `before`: ↑3, ↓1, =, new."""
-    rank = {hit.passage_id: hit.rank for hit in before}
-    return [_move(rank.get(hit.passage_id), hit.rank) for hit in after]
+def moves(before: list[Hit], after: list[Hit], by_document: bool = False) -> list[str]:
+    """Say how far each passage, or document, of `after` has come from its rank in `before`: ↑3, ↓1,
+    =, new."""
+    name = document_of if by_document else str
+    rank = {name(hit.passage_id): hit.rank for hit in before}
+    return [_move(rank.get(name(hit.passage_id)), hit.rank) for hit in after]
 
 
 def _move(before: int | None, after: int) -> str:

@@ -1,6 +1,5 @@
 """A bundle works by itself, says what it is, and is written whole or not at all."""
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ import sys
 import faiss
 import numpy as np
 import pytest
-from project import run_stage, set_params
+from project import set_params
 
 from stages.export import export as command
 from syntriever import exporting, params, paths
@@ -226,7 +225,16 @@ def test_read_only_files_of_the_cache(project, tmp_path):
     assert card.stat().st_mode & 0o200
 
 
-def test_the_command(project, tmp_path):
-    """The command is found, checks its options and says how to go on."""
-    run_stage("export", tmp_path / "bundle", "stage2")
-    assert json.loads((tmp_path / "bundle/model/modules.json").read_text())
+def test_the_command(project, tmp_path, monkeypatch, capsys):
+    """The command takes its options, refuses a system that there is not, and says how to go on."""
+    to = str(tmp_path / "bundle")
+    monkeypatch.setattr("sys.argv", ["export", "--to", to, "--system", "stage3"])
+    with pytest.raises(SystemExit) as end:
+        command()
+    assert end.value.code == 2 and "'stage3'" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["export", "--to", to])
+    with pytest.raises(SystemExit) as end:
+        command()
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert ": stage2 with" in out and f"python {to}/usage.py" in out

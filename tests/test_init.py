@@ -301,6 +301,16 @@ def test_queries_without_ids_and_labels_without_scores():
     ]
 
 
+def test_a_label_may_name_a_passage_of_a_file_with_a_blank():
+    """As the summary and the corpus write it, or as the file is called."""
+    for name in ("my oven.md", "b.txt", "c.txt"):
+        put(name, f"Text of {name}")
+    Path("queries.csv").write_text("question\nwhere is a\nwhere is b\nwhere is c\n")
+    Path("qrels.csv").write_text("qid;file\nq1;my oven.md#1\nq2;b.txt\nq3;c.txt\n")
+    draft(queries=Path("queries.csv"), qrels=Path("qrels.csv"), test_share=0.4)
+    assert ("q1", "my%20oven.md#1", "1") in judged("train") + judged("test")
+
+
 HEAD = "query-id\tcorpus-id\tscore\n"
 
 

@@ -203,6 +203,8 @@ def test_moves():
 
     assert moves(ranking("abcd"), ranking("daxc")) == ["↑3", "↓1", "new", "↓1"]
     assert moves(ranking("ab"), ranking("ab")) == ["=", "="]
+    assert moves(ranking(["a#2", "b#1"]), ranking(["a#3", "c#1"])) == ["new", "new"]
+    assert moves(ranking(["a#2", "b#1"]), ranking(["a#3", "c#1"]), True) == ["=", "new"]
 
 
 @pytest.mark.parametrize(

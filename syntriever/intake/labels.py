@@ -95,7 +95,13 @@ def read_labels(path: Path, queries: dict[str, str]) -> Labels:
 
 def targets(labels: Labels) -> set[str]:
     """Return all names that labels may mean: as they stand, and as ids are written."""
-    return {name for _, _, target, _ in labels for name in (target, safe_id(target))}
+    return {name for _, _, target, _ in labels for name in _spellings(target)}
+
+
+def _spellings(target: str) -> tuple[str, str, str]:
+    """A name as it stands, as a document's id, and as a passage's, whose # is its own."""
+    document, mark, number = target.rpartition("#")
+    return target, safe_id(target), safe_id(document) + mark + number
 
 
 def resolve(labels: Labels, places: Places, path: Path, counts: Counter[str]) -> Qrels:
@@ -117,8 +123,8 @@ def resolve(labels: Labels, places: Places, path: Path, counts: Counter[str]) ->
     first: dict[tuple[str, str], tuple[int, int]] = {}
     found: dict[tuple[str, str], tuple[bool, int]] = {}
     for line, query, target, grade in labels:
-        name = target if target in places else safe_id(target)
-        if not places.get(name):
+        name = next((name for name in _spellings(target) if places.get(name)), None)
+        if name is None:
             raise SyntrieverError(
                 f"{path}, line {line}: no passage or document {target!r} was kept. A document is "
                 "named by its path in the folder or its id, a passage like guide/oven.md#3."

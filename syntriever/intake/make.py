@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from syntriever import conversation, files, params, splits
-from syntriever.collection_files import QRELS_HEADER
+from syntriever.collection_files import write_qrels
 from syntriever.errors import SyntrieverError
 from syntriever.estimate import report
 from syntriever.intake import build, chunking, labels, reading, written
@@ -148,7 +148,7 @@ def make(plan: Plan, teacher: params.QueryWritingTeacher, runtime: params.Runtim
         )
         for name, qrels in draft.qrels.items():
             if qrels:
-                _write_qrels(folder / "qrels" / f"{name}.tsv", qrels)
+                write_qrels(folder / "qrels" / f"{name}.tsv", qrels)
         files.write_json(folder / ABOUT, _about(plan, draft))
     return draft
 
@@ -202,16 +202,6 @@ def _merge(queries: dict[str, str], new: dict[str, str], plan: Plan) -> None:
                 f"{plan.queries}: the id {own!r} is that of a written query. Rename it."
             )
     queries.update(new)
-
-
-def _write_qrels(path: Path, qrels: Qrels) -> None:
-    path.parent.mkdir(exist_ok=True)
-    lines = (
-        f"{query}\t{passage}\t{grade}\n"
-        for query, grades in qrels.items()
-        for passage, grade in grades.items()
-    )
-    path.write_text(QRELS_HEADER + "".join(lines), "utf-8")
 
 
 def _about(plan: Plan, draft: Draft) -> dict:
