@@ -6,6 +6,7 @@ tests/pages.py says what counts as one, and which are only checked.
 import ast
 import os
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from project import ROOT, inside, run_stage, set_params
 from ruamel.yaml import YAML
 
 from syntriever.tables.overrides import leaves
+from syntriever.tables.rows import Table
 
 NAMES = [str(page.relative_to(ROOT)) for page in pages.PAGES]
 LEFT_OUT = ("metrics/", "plots/", "data/collections/", "dvc.lock", "tests/", "benchmarks/")
@@ -112,7 +114,7 @@ def test_params_are_there(name):
         if found and not text.endswith(".json"):
             assert found[1] in known | groups, f"{found[1]} is no param"
     for block in pages.blocks(ROOT / name):
-        if block.language == "yaml":
+        if block.language == "yaml" and not block.lines[0].startswith("title:"):  # that is a table
             values = YAML(typ="safe", pure=True).load("\n".join(block.lines))
             assert set(_dotted(values)) <= known, block.where
 
@@ -123,6 +125,24 @@ def _dotted(values: dict, prefix: str = "") -> Iterator[str]:
             yield from _dotted(value, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def test_tables_of_the_pages_are_tables():
+    """The examples of a table of one's own are what tables/ takes, presets included."""
+    presets = YAML(typ="safe", pure=True).load((ROOT / "tables/presets.yaml").read_text("utf-8"))
+    texts = (page.read_text("utf-8") for page in pages.PAGES)
+    blocks = [b for text in texts for b in re.findall(r"```yaml\n(title: .*?)```", text, re.DOTALL)]
+    assert len(blocks) == 2
+    for block in blocks:
+        values = {"name": "mine"} | YAML(typ="safe", pure=True).load(block)
+        for row in Table.model_validate(values).rows:
+            assert set(row.uses) <= presets.keys() and row.set.keys() <= leaves()
+
+
+def test_costs_are_what_the_script_prints():
+    """The table of docs/teacher.md comes from benchmarks/teacher_costs.py."""
+    printed = runpy.run_path(str(ROOT / "benchmarks/teacher_costs.py"))["table"]()
+    assert printed in (ROOT / "docs/teacher.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", NAMES)
