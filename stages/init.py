@@ -1,5 +1,6 @@
 """Make a collection of your own files."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -126,9 +127,10 @@ def _how_to_run(needed: dict[str, object], set_params: bool) -> str:
     """Return the command that runs the pipeline on the new collection; with `set_params` its params
     are written to params.yaml first."""
     from syntriever.intake import settings
+    from syntriever.tables import overrides
 
     if not set_params:
-        return f"  dvc exp run {settings.options(needed)}"
+        return f"  dvc exp run {shlex.join(overrides.options(needed, {}))}"
     settings.write(needed)
     return "  dvc repro      (params.yaml is set for it)"
 

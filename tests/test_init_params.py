@@ -34,10 +34,3 @@ def test_params_are_set_with_their_comments_kept(tmp_path, monkeypatch):
     assert written.collection.path == "data/collections/mine"
     assert written.mine_pairs.written_negatives == 7
     assert YAML(typ="safe").load(after)["evaluate"]["splits"] == ["test"]
-
-
-def test_options_are_what_dvc_reads():
-    """Lists in brackets, quoted for the shell; true and false as YAML has them."""
-    assert settings.options({"evaluate.splits": ["test"], "mine_pairs.written_negatives": 2}) == (
-        "-S 'evaluate.splits=[test]' -S mine_pairs.written_negatives=2"
-    )

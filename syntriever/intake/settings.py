@@ -1,7 +1,6 @@
-"""Shows params as -S options, or sets them in params.yaml with its comments kept."""
+"""Sets params in params.yaml, with its comments kept."""
 
 import io
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,23 +9,6 @@ from ruamel.yaml.comments import CommentedSeq
 
 from syntriever import files, params
 from syntriever.params.reading import PARAMS_FILE
-
-
-def options(chosen: Mapping[str, object]) -> str:
-    """Return params as options of `dvc exp run`.
-
-    >>> options({"evaluate.splits": ["dev", "test"], "collection.use_labels": False})
-    "-S 'evaluate.splits=[dev,test]' -S collection.use_labels=false"
-    """
-    return " ".join(
-        f"-S {shlex.quote(f'{name}={_plain(value)}')}" for name, value in chosen.items()
-    )
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def write(chosen: Mapping[str, object], path: Path = PARAMS_FILE) -> None:
