@@ -130,6 +130,8 @@ def test_unknown_names_are_refused(book):
         book.table("large")
     with pytest.raises(SyntrieverError, match=r"no row 'fast'\. It has base, slow"):
         book.table("small").row("fast")
+    with pytest.raises(SyntrieverError, match=r"small, row slow has no seed 7. It has 0, 1\."):
+        steps(book, row="slow", seed=7)
     with pytest.raises(SyntrieverError, match="small has no collection 'nowhere'"):
         steps(book, collection="nowhere")
     with pytest.raises(SyntrieverError, match="published values only"):

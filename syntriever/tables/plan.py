@@ -60,10 +60,10 @@ def missing(
         renew: also what older code made.
 
     Raises:
-        SyntrieverError: the row or the collection is not in the table, or the collection is not
-            here.
+        SyntrieverError: the row, the seed or the collection is not in the table, or the collection
+            is not here.
     """
-    _check_choice(table, collection, row, folders)
+    _check_choice(table, collection, row, seed, folders)
     steps: dict[tuple, Step] = {}
     skipped: dict[str, None] = {}
     for one in table.rows:
@@ -126,10 +126,20 @@ def not_found(collection: str) -> str:
 
 
 def _check_choice(
-    table: Table, collection: str | None, row: str | None, folders: dict[str, str]
+    table: Table,
+    collection: str | None,
+    row: str | None,
+    seed: int | None,
+    folders: dict[str, str],
 ) -> None:
-    if row is not None and table.row(row).system is None:
+    chosen = [table.row(row)] if row is not None else table.rows
+    if row is not None and chosen[0].system is None:
         raise SyntrieverError(f"{table.name}, row {row} has published values only: nothing to run.")
+    seeds = {one for row in chosen for one in row.seeds}
+    if seed is not None and seed not in seeds:
+        which = table.name if row is None else f"{table.name}, row {row}"
+        known = ", ".join(map(str, sorted(seeds)))
+        raise SyntrieverError(f"{which} has no seed {seed}. It has {known}.")
     trained = {one.trained_on for one in table.rows if one.trained_on}
     if collection is None:
         return
