@@ -24,7 +24,14 @@ SHELL = {"sh", "bash", "console"}
 _MARK = re.compile(r"#\s*(long|key|network)\b")
 _FENCE = re.compile(r"^ *```(\w*)$")
 _OPERATOR = re.compile(r"[();<>|&]+")
-_OTHERS = {"git", "export", "head", "cp", "tail", "rm"}  # what else may stand in a command that is only checked
+_OTHERS = {
+    "git",
+    "export",
+    "head",
+    "cp",
+    "tail",
+    "rm",
+}  # what else may stand in a command that is only checked
 
 
 @dataclass
