@@ -26,7 +26,7 @@ TableName = Annotated[str, typer.Argument(help="A file of tables/, such as table
 CollectionName = Annotated[str | None, typer.Option(help="Only the cells of this collection.")]
 Device = Annotated[str, typer.Option(help="The device, cpu or cuda. A cell names it.")]
 Precision = Annotated[
-    str | None, typer.Option(help="float32 or bf16, which saves time. A cell names it.")
+    str | None, typer.Option(help="The precision, float32 or bf16. A cell names it.")
 ]
 
 
