@@ -28,7 +28,6 @@ COLLECTIONS = {
 TOKENS_PER_WORD = 2
 COMPARISONS = 10
 PRICES = money.Prices(2.5, 10)
-PRICE_WORDS = "USD at 2.50 in, 10 out"
 
 
 def words(count: float) -> str:
@@ -55,7 +54,8 @@ def tokens_a_query(passage: float, query: float) -> tuple[int, int]:
 
 def table() -> str:
     """Return the table as Markdown."""
-    heads = ["", "training queries", "calls", "tokens in", "tokens out", PRICE_WORDS]
+    heads = ["", "training queries", "calls", "tokens in", "tokens out"]
+    heads += [f"USD at {PRICES.input:.2f} in, {PRICES.output:g} out"]
     heads += ["calls of written queries, two a passage"]
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
     for name, (queries, passages, passage, query) in COLLECTIONS.items():

@@ -72,10 +72,9 @@ def run(
         stages.tell(plan.describe(step) for step in todo.steps)
         typer.echo(f"{len(todo.steps)} to run")
         return
-    failures = 0
+    failures, machine = 0, runs.Machine(device, precision)
     for number, step in enumerate(todo.steps, start=1):
         typer.secho(f"[{number} of {len(todo.steps)}] {plan.describe(step)}", bold=True, err=True)
-        machine = runs.Machine(device, precision)
         failure = runs.measure(step.run, folders, step.targets, machine)
         if failure is not None:
             failures += 1
