@@ -38,7 +38,7 @@ def line_of(text, start):
         ("  pairs: null", "  pairs: 11", ["mine_pairs", "11 is more than the 10 pairs"]),
         ("splits: [dev, test]", "splits: []", ["evaluate.splits"]),
         ("splits: [dev, test]", "splits: [dev, dev]", ["at most once"]),
-        ("learning_rate: 2e-4", "learning_rate: 1e38", ["train_stage1.learning_rate"]),
+        ("learning_rate: 1e-4", "learning_rate: 1e38", ["train_stage1.learning_rate"]),
         ("splits: [dev, test]", "splits: [train]", ["evaluate.splits", "'dev' or 'test'"]),
         ("  precision: float32", "  precision: bf16", ["compute", "native"]),
         ("seed: 0", "seed: -1", ["seed", "greater"]),
@@ -91,7 +91,7 @@ def test_a_stage_checks_what_it_does_not_read(tmp_path):
 @pytest.mark.parametrize("number", ["2e-5", "2E-5", "2.0e-05", "0.00002", "1e-05"])
 def test_numbers_as_dvc_reads_them(tmp_path, number):
     """Exponents without a point are numbers (YAML 1.2), as DVC reads and writes them."""
-    found = load(tmp_path, changed("learning_rate: 2e-4", f"learning_rate: {number}"))
+    found = load(tmp_path, changed("learning_rate: 1e-4", f"learning_rate: {number}"))
     assert found.train_stage1.learning_rate == float(number)
 
 
