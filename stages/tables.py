@@ -53,7 +53,7 @@ def run(
     it stopped. Runs in a copy of the repository with its DVC cache: the workspace stays as it is.
     A row that needs what most machines lack runs only where --row names it, a collection where
     --collection does. A failed row is stored as failed, the others go on, and the exit code is 1.
-    Rows of different precision are not compared.
+    Rows of different precision are not compared, seeds of different precision not mixed.
 
     Example: python -m stages.tables run table3 --collection concepts
     """
@@ -65,7 +65,10 @@ def run(
     folders = _folders(book)
     chosen = book.table(table)
     plan.check(book, chosen)
-    todo = plan.missing(book, chosen, _now(book), folders, collection, row, seed, renew)
+    computed_in = precision or params.load_all().compute.precision
+    todo = plan.missing(
+        book, chosen, _now(book), folders, collection, row, seed, renew, computed_in
+    )
     for line in todo.skipped:
         typer.echo(f"left out: {line}", err=True)
     if dry:

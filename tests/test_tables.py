@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from project import ROOT, inside, set_params
@@ -12,7 +13,7 @@ from syntriever import params
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json
 from syntriever.tables import cells, measured, overrides, plan, rows
-from syntriever.tables.runs import Machine
+from syntriever.tables.runs import Machine, _is_new
 
 
 @pytest.fixture
@@ -222,6 +223,44 @@ def test_a_run_without_the_tables_split_is_planned_again(book):
     stored = run.stored()
     cells.store(run.file(), stored | {"scores": {"dev": stored["scores"]["test"]}})
     assert [(s.rows, s.why) for s in steps(book)] == [(["base"], "not scored on test")]
+
+
+def test_seeds_of_another_precision_are_left_out(book):
+    """Unless those that are stored are to be run again themselves."""
+    base, slow = (book.table("small").row(name) for name in ("base", "slow"))
+    first, second = measured.runs(book, book.table("small"), slow, "concepts")
+    cells.store(
+        first.file(),
+        record(first, now(book)(first, None)) | {"compute": {"compute.precision": "bf16"}},
+    )
+    arguments = (book, book.table("small"), now(book), {"concepts": "c"})
+    planned = plan.missing(*arguments)
+    assert [step.rows for step in planned.steps] == [[base.name]]
+    (told,) = (line for line in planned.skipped if line.startswith("concepts"))
+    assert "slow, seed 1: its other seeds are in bf16" in told and "--precision bf16" in told
+    planned = plan.missing(*arguments, precision="bf16")
+    assert [step.run.seed for step in planned.steps if step.rows == ["slow"]] == [second.seed]
+    set_params(Path(), {"loss.distill": "info_nce"})
+    assert len(steps(book)) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "mixed", "new"),
+    [
+        (None, {}, False, True),
+        ({}, {}, False, False),
+        ({"failed": ["no space"]}, {}, False, True),
+        ({"made_from": 1}, {}, False, True),
+        ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, False, True),
+        ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, True, False),
+        ({"made_from": 1}, {}, True, True),
+    ],
+)
+def test_a_record_gives_way_to_what_says_more(before, after, mixed, new):
+    """A run for other collections does not bring another precision among a row's seeds."""
+    one = {"made_from": 0}
+    kept = None if before is None else one | before
+    assert _is_new(one | after, kept, mixed) == new
 
 
 def test_transfer_is_stored_beside_its_run(book):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from syntriever import params
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json
-from syntriever.tables import cells, overrides
+from syntriever.tables import cells, measured, overrides
 from syntriever.tables.cells import Run
 from syntriever.tables.measured import Now
 from syntriever.tables.measured import runs as runs_of
@@ -46,6 +46,7 @@ def missing(
     row: str | None = None,
     seed: int | None = None,
     renew: bool = False,
+    precision: str = "float32",
 ) -> Plan:
     """Return the runs whose scores are missing, failed or stale.
 
@@ -58,6 +59,8 @@ def missing(
         row: only this row.
         seed: only this one of a row's seeds.
         renew: also what older code made.
+        precision: what the runs are to be computed in. A seed whose sisters are stored in another
+            one is left out: they could not be averaged.
 
     Raises:
         SyntrieverError: the row, the seed or the collection is not in the table, or the collection
@@ -78,15 +81,19 @@ def missing(
                 skipped[reason] = None
                 continue
             target = column if column != trained_on else None
-            for run in runs_of(book, table, one, column):
-                if seed not in (None, run.seed):
+            runs = runs_of(book, table, one, column)
+            whys = [_why(run, target, one, table.split, now, renew) for run in runs]
+            kept = [run for run, why in zip(runs, whys, strict=True) if not why]
+            other = _other_precision(kept, target, precision)
+            for run, why in zip(runs, whys, strict=True):
+                if not why or seed not in (None, run.seed):
                     continue
-                why = _why(run, target, one, table.split, now, renew)
-                if why:
-                    key = (run.collection, run.key)
-                    step = steps.setdefault(key, Step(run, why=why))
-                    step.rows += [one.name] if one.name not in step.rows else []
-                    step.targets += [target] if target and target not in step.targets else []
+                if other:
+                    skipped[f"{trained_on}: {one.name}, seed {run.seed}: {other}"] = None
+                    continue
+                step = steps.setdefault((run.collection, run.key), Step(run, why=why))
+                step.rows += [one.name] if one.name not in step.rows else []
+                step.targets += [target] if target and target not in step.targets else []
     return Plan(list(steps.values()), list(skipped))
 
 
@@ -166,6 +173,15 @@ def _reason_to_skip(
         return f"{trained_on}: {needs}"
     lacking = next((name for name in (trained_on, column) if name not in folders), None)
     return f"{lacking}: no folder of that name here" if lacking else None
+
+
+def _other_precision(kept: list[Run], target: str | None, precision: str) -> str:
+    """Say which precision the seeds that stay are in, where it is not this one."""
+    stored = {measured.precision(run.stored(target)) for run in kept} - {precision}
+    return " and ".join(
+        f"its other seeds are in {one}, and are not averaged with {precision}: --precision {one}"
+        for one in sorted(stored)
+    )
 
 
 def _why(run: Run, target: str | None, row: Row, split: str, now: Now, renew: bool) -> str:

@@ -24,6 +24,7 @@ from syntriever.errors import SyntrieverError
 from syntriever.files import read_json
 from syntriever.reproduction import cpu_type
 from syntriever.tables.cells import Run, made_from, store
+from syntriever.tables.measured import precision
 from syntriever.tables.overrides import flatten, options, without_folders
 
 _SHARED = (".journal", ".checkpoints")
@@ -103,10 +104,22 @@ def _store_all(
         here = {name: copy / folders[name] for name in (run.collection, target) if name}
         source = made_from(copy, values, here)
         found = _own_scores(copy) if target is None else _scores_on(copy, target)
-        kept = run.stored(target)
-        if kept is None or "failed" in kept or kept["made_from"] != source:
-            # else nothing is new, and the record tells how long it took
-            store(run.file(target), head | found | {"made_from": source})
+        record = head | found | {"made_from": source}
+        if _is_new(record, run.stored(target), mixed=target is None and bool(targets)):
+            store(run.file(target), record)
+
+
+def _is_new(record: dict, kept: dict | None, mixed: bool) -> bool:
+    """Tell whether a record says more than the one that is kept, which tells how long it took.
+
+    A run for other collections (`mixed`) does not put its own scores in place of those in another
+    precision: further seeds were measured beside them.
+    """
+    if kept is None or "failed" in kept:
+        return True
+    if mixed and precision(record) != precision(kept):
+        return False
+    return kept["made_from"] != record["made_from"]
 
 
 def _own_scores(copy: Path) -> dict:
