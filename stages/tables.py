@@ -13,7 +13,7 @@ from syntriever import params
 from syntriever.errors import SyntrieverError
 from syntriever.tables import cells, overrides, plan, rows, runs
 
-RESULTS = Path("docs/results.md")
+DOCUMENTS = (Path("docs/results.md"), Path("README.md"))
 
 app = typer.Typer(
     add_completion=False,
@@ -24,6 +24,13 @@ app = typer.Typer(
 
 TableName = Annotated[str, typer.Argument(help="A file of tables/, such as table3.")]
 CollectionName = Annotated[str | None, typer.Option(help="Only the cells of this collection.")]
+RowName = Annotated[str | None, typer.Option(help="Only this row.")]
+Seed = Annotated[int | None, typer.Option(help="Only this one of a row's seeds.")]
+Dry = Annotated[bool, typer.Option("--dry", help="Only list what would be run.")]
+Uses = Annotated[
+    list[str] | None,
+    typer.Option(help="More presets for every row, such as e5. May be given several times."),
+]
 Device = Annotated[str, typer.Option(help="The device, cpu or cuda. A cell names it.")]
 Precision = Annotated[
     str | None, typer.Option(help="The precision, float32 or bf16. A cell names it.")
@@ -39,10 +46,11 @@ def tables() -> None:
 def run(
     table: TableName,
     collection: CollectionName = None,
-    row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Only this one of a row's seeds.")] = None,
-    dry: Annotated[bool, typer.Option("--dry", help="Only list what would be run.")] = False,
+    row: RowName = None,
+    seed: Seed = None,
+    dry: Dry = False,
     renew: Annotated[bool, typer.Option("--renew", help="Also what older code made.")] = False,
+    uses: Uses = None,
     device: Device = "cpu",
     precision: Precision = None,
 ) -> None:
@@ -63,7 +71,7 @@ def run(
         raise SyntrieverError(f"--precision {precision}: float32 or bf16 is expected.")
     book = rows.load()
     folders = _folders(book)
-    chosen = book.table(table)
+    chosen = _table(book, table, uses)
     plan.check(book, chosen)
     computed_in = precision or params.load_all().compute.precision
     todo = plan.missing(
@@ -73,7 +81,7 @@ def run(
         typer.echo(f"left out: {line}", err=True)
     if dry:
         stages.tell(plan.describe(step) for step in todo.steps)
-        typer.echo(f"{len(todo.steps)} to run")
+        typer.echo(plan.duration(todo.steps))
         return
     failures, machine = 0, runs.Machine(device, precision)
     for number, step in enumerate(todo.steps, start=1):
@@ -88,14 +96,21 @@ def run(
 
 
 @app.command()
-def tune(device: Device = "cpu", precision: Precision = None) -> None:
+def tune(
+    collection: CollectionName = None,
+    row: RowName = None,
+    seed: Seed = None,
+    dry: Dry = False,
+    device: Device = "cpu",
+    precision: Precision = None,
+) -> None:
     """Run the grid of tables/tune.yaml; print its rows by their dev score, the best first.
 
     No test query is scored. As `run tune`, which says what is read and written.
 
     Example: python -m stages.tables tune
     """
-    run("tune", device=device, precision=precision)
+    run("tune", collection, row, seed, dry, device=device, precision=precision)
 
 
 @app.command("overrides")
@@ -103,27 +118,30 @@ def print_overrides(
     table: TableName,
     row: Annotated[str, typer.Argument(help="A row of it, by its name.")],
     collection: Annotated[
-        str | None, typer.Option(help="Its collection; by default the table's first.")
+        str | None,
+        typer.Option(help="A column; by default the first, or what the row is trained on."),
     ] = None,
+    uses: Uses = None,
 ) -> None:
     """Print the -S options that make ROW of TABLE, for `dvc exp run`.
 
     Example: eval dvc exp run $(python -m stages.tables overrides table1 paper)
     """
     book = rows.load()
-    chosen = book.table(table)
-    one = chosen.row(row)
+    one = book.table(table).row(row)
     if one.system is None:
         raise SyntrieverError(f"{table}, row {row} has published values only; nothing makes it.")
-    name = one.trained_on or collection or chosen.columns[0]
-    if name not in book.collections:
-        known = ", ".join(book.collections)
+    chosen = _table(book, table, uses)
+    one = chosen.row(row)
+    known = [one.trained_on] if one.trained_on else chosen.columns_of(one)
+    name = collection or known[0]
+    if name not in known:
         raise SyntrieverError(
-            f"there is no collection {name!r} in tables/collections.yaml. It has {known}."
+            f"{table}, row {row} is not trained on {name!r}, but on {', '.join(known)}."
         )
     folders = _folders(book)
     if name not in folders:
-        raise SyntrieverError(plan.not_found(name))
+        raise SyntrieverError(plan.not_found(book, name))
     seed = one.seeds[0]
     wanted = runs.settings(cells.Run(name, book.overrides(chosen, one, name), seed), folders)
     others = {c: folders[c] for c in plan.targets(chosen, one) if c in folders}
@@ -133,9 +151,12 @@ def print_overrides(
 @app.command()
 def show(
     names: Annotated[list[str] | None, typer.Argument(help="Tables; none: all.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Fill docs/results.md instead.")] = False,
+    uses: Uses = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Fill docs/results.md and README.md instead.")
+    ] = False,
 ) -> None:
-    """Print tables as Markdown, or put them between the marks of docs/results.md.
+    """Print tables as Markdown, or put them between the marks of docs/results.md and README.md.
 
     Reads tables/ and metrics/tables/.
 
@@ -145,12 +166,14 @@ def show(
 
     book = rows.load()
     if write:
-        if not render.fill(RESULTS, book, _now(book)):
-            raise SyntrieverError(f"{RESULTS} lacks its marks <!-- tables:begin … --> and :end.")
+        for file in DOCUMENTS:
+            if not render.fill(file, book, _now(book)):
+                raise SyntrieverError(f"{file} lacks its marks <!-- tables:begin … --> and :end.")
         return
+    chosen = [_table(book, name, uses) for name in names or book.tables]
     typer.echo(render.LEGEND + "\n")
-    for name in names or list(book.tables):
-        typer.echo(render.render(book, book.table(name), _now(book)))
+    for table in chosen:
+        typer.echo(render.render(book, table, _now(book)))
 
 
 def _show(book: rows.Book, table: rows.Table) -> None:
@@ -159,7 +182,13 @@ def _show(book: rows.Book, table: rows.Table) -> None:
     if table.split == "dev":
         stages.tell(render.leaderboard(book, table, _now(book)))
     else:
-        typer.echo(render.render(book, table, _now(book)))
+        typer.echo(f"{render.LEGEND}\n\n{render.render(book, table, _now(book))}")
+
+
+def _table(book: rows.Book, name: str, uses: list[str] | None) -> rows.Table:
+    for preset in uses or []:
+        rows.refuse_unknown(preset, book.presets, "--uses", "tables/presets.yaml")
+    return book.table(name).with_presets(uses or [])
 
 
 def _folders(book: rows.Book) -> dict[str, str]:

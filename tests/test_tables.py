@@ -79,6 +79,7 @@ def test_paper_preset_holds_whatever_the_defaults_are():
         (("loss.tau: 0.1", "loss.tua: 0.1"), "small.yaml, row slow: loss.tua is not a param"),
         (("loss.tau: 0.1", "loss.tua: 0.1"), "did you mean loss.tau?"),
         (("uses: [slow]", "uses: [fast]"), "row slow: uses: fast is not in presets.yaml"),
+        (("uses: [slow]", "columns: [away]"), "row slow: columns: away is no column"),
         (("name: slow,", "name: base,"), "two rows are called base"),
         (("against: base", "against: bass"), "row slow: against: bass is no other row"),
         (("columns: [concepts, far]", "columns: [concept]"), "published: concepts is no column"),
@@ -182,6 +183,23 @@ def test_overrides_come_in_order(book):
     assert book.overrides(dev, row, "concepts")["evaluate.splits"] == ["dev"]
 
 
+def test_more_presets_come_after_a_rows_own(book):
+    """`--uses`; a collection may set otherwise what a preset says, and a row's own `set` wins."""
+    presets = cells.Path("tables/presets.yaml")
+    presets.write_text(presets.read_text("utf-8") + "long: {train_stage1.epochs: 7, loss.tau: 0.9}")
+    file = cells.Path("tables/collections.yaml")
+    known = "presets: {long: {train_stage1.epochs: 2}}"
+    file.write_text(file.read_text("utf-8").replace("other:\n", f"other:\n  {known}\n"), "utf-8")
+    book = rows.load()
+    table = book.table("small").with_presets(["long"])
+    assert table.title == "A small table, with long"
+    assert [row.name for row in table.rows] == ["base", "slow", "dear"]
+    chosen = book.overrides(table, table.row("slow"), "concepts")
+    assert (chosen["train_stage1.epochs"], chosen["loss.tau"]) == (7, 0.1)
+    assert book.overrides(table, table.row("slow"), "other")["train_stage1.epochs"] == 2
+    assert book.table("small").with_presets([]) == book.table("small")
+
+
 def test_a_run_is_known_by_overrides_and_seed():
     """Order does not matter, seed and values do, and a folder's place does not."""
     one = cells.Run("concepts", {"a": 1, "b": "/here/x.jsonl"}, 0)
@@ -213,7 +231,7 @@ def test_durations_are_of_the_same_kind(book):
     assert "took" not in plan.describe(planned[2])
     cells.store(run.file(), record(run, {}) | {"seconds": 120, "stages_run": ["train_stage1"]})
     assert "; it took 2 min" in plan.describe(planned[2])
-    assert "; the longest on concepts took 2 min" in plan.describe(planned[0])
+    assert "; the longest of its kind on concepts took 2 min" in plan.describe(planned[0])
 
 
 def test_a_run_without_the_tables_split_is_planned_again(book):
@@ -371,6 +389,10 @@ def test_command_prints_overrides(book):
         tables.print_overrides("small", "known")
     with pytest.raises(SyntrieverError, match="SYNTRIEVER_COLLECTIONS"):
         tables.print_overrides("small", "slow", "far")
+    with pytest.raises(SyntrieverError, match="not trained on 'other', but on concepts"):
+        tables.print_overrides("moved", "moved", "other")
+    with pytest.raises(SyntrieverError, match=r"--uses: fast is not in tables/presets\.yaml"):
+        tables.print_overrides("small", "slow", uses=["fast"])
 
 
 def test_a_machine_sets_what_params_do_not():

@@ -56,9 +56,21 @@ class Cell:
         low, high, _ = _bootstrap(scores)
         return 100 * low, 100 * high
 
-    def per_query(self, unseen_only: bool = False) -> np.ndarray | None:
-        """Return each judged query's nDCG@10, (queries,), its mean over the seeds."""
-        tables = [r["per_query"][self.split] for r in self.records if "per_query" in r]
+    @property
+    def seeds(self) -> set[int]:
+        """Those that ran well."""
+        return {record["seed"] for record in self.records}
+
+    def per_seed(self, metric: str) -> list[float]:
+        """Return a metric of each seed, in percent."""
+        return [100 * self._scores(record)[metric] for record in self.records]
+
+    def per_query(
+        self, unseen_only: bool = False, seeds: set[int] | None = None
+    ) -> np.ndarray | None:
+        """Return each judged query's nDCG@10, (queries,), its mean over all or these seeds."""
+        chosen = [r for r in self.records if seeds is None or r["seed"] in seeds]
+        tables = [r["per_query"][self.split] for r in chosen if "per_query" in r]
         if not tables or any(t["queries"] != tables[0]["queries"] for t in tables):
             return None
         means = np.mean([table[self.row.system] for table in tables], axis=0)
@@ -70,12 +82,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Gain:
-    """A row's nDCG@10 over another's, in points, its 95% interval and two-sided p."""
+    """A row's nDCG@10 over another's, in points, its 95% interval and two-sided p.
+
+    Both are of the queries: how much another seed would change is seen beside, in `per_seed`.
+    """
 
     gain: float
     low: float
     high: float
     p: float
+    seeds: int = 1
+    """How many were averaged: those that both rows have."""
 
 
 def runs(book: Book, table: Table, row: Row, column: str) -> list[Run]:
@@ -125,9 +142,11 @@ def _telling(lines: list[str]) -> str:
 
 
 def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
-    """Compare two rows by a paired bootstrap over queries, each query's mean over seeds taken
-    first; None where they have not scored the same queries, or not in the same precision."""
-    ours, theirs = one.per_query(unseen_only), other.per_query(unseen_only)
+    """Compare two rows by a paired bootstrap over queries, each query's mean over the seeds that
+    both have taken first: one seed may lie points from another. None where they share none, or
+    have not scored the same queries, or not in the same precision."""
+    shared = one.seeds & other.seeds
+    ours, theirs = (cell.per_query(unseen_only, shared) for cell in (one, other))
     if ours is None or theirs is None or ours.shape != theirs.shape or not len(ours):
         return None
     first, second = one.records[0], other.records[0]
@@ -136,7 +155,18 @@ def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
     if first["per_query"][one.split]["queries"] != second["per_query"][other.split]["queries"]:
         return None
     low, high, p = _bootstrap(ours - theirs)
-    return Gain(100 * float((ours - theirs).mean()), 100 * low, 100 * high, p)
+    return Gain(100 * float((ours - theirs).mean()), 100 * low, 100 * high, p, len(shared))
+
+
+def gain_elsewhere(found: Cell) -> Gain | None:
+    """Return what a trained encoder gained over the untrained one on a collection that it was not
+    trained on, as the stage `transfer` counted it; None for several seeds."""
+    if found.scored_on is None or len(found.records) != 1:
+        return None
+    scores = found._scores(found.records[0])
+    if "gain" not in scores:
+        return None
+    return Gain(*(100 * scores[name] for name in ("gain", "low", "high")), scores["p"])
 
 
 def _bootstrap(differences: np.ndarray) -> tuple[float, float, float]:

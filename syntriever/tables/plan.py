@@ -66,13 +66,13 @@ def missing(
         SyntrieverError: the row, the seed or the collection is not in the table, or the collection
             is not here.
     """
-    _check_choice(table, collection, row, seed, folders)
+    _check_choice(book, table, collection, row, seed, folders)
     steps: dict[tuple, Step] = {}
     skipped: dict[str, None] = {}
     for one in table.rows:
         if one.system is None or row not in (None, one.name):
             continue
-        for column in table.columns:
+        for column in table.columns_of(one):
             trained_on = one.trained_on or column
             if collection not in (None, trained_on, column):
                 continue
@@ -99,7 +99,7 @@ def missing(
 
 def targets(table: Table, row: Row) -> list[str]:
     """Return the other collections that a row is scored on."""
-    return [c for c in table.columns if c != row.trained_on] if row.trained_on else []
+    return [c for c in table.columns_of(row) if c != row.trained_on] if row.trained_on else []
 
 
 def describe(step: Step) -> str:
@@ -119,20 +119,32 @@ def check(book: Book, table: Table) -> None:
     for row in table.rows:
         if row.system is None:
             continue
-        for column in table.columns:
+        for column in table.columns_of(row):
             chosen = book.overrides(table, row, row.trained_on or column)
             overrides.resolve(base, chosen, f"tables/{table.name}.yaml, row {row.name}")
 
 
-def not_found(collection: str) -> str:
+def not_found(book: Book, collection: str) -> str:
     """Say how a collection gets here."""
+    made_by = book.collections[collection].made_by
     return (
         f"no folder {collection} here. Set the environment variable SYNTRIEVER_COLLECTIONS to the "
-        f"folder that holds it, or `python -m stages.collection get {collection}`."
+        f"folder that holds it"
+        + (f"; {made_by}." if made_by else f", or `python -m stages.collection get {collection}`.")
     )
 
 
+def duration(steps: list[Step]) -> str:
+    """Say how many runs there are and how long they took last, in all."""
+    known = [seconds for step in steps if (seconds := _last(step.run)[0]) is not None]
+    if not known:
+        return f"{len(steps)} to run"
+    others = "" if len(known) == len(steps) else f" for the {len(known)} whose kind ran before"
+    return f"{len(steps)} to run, about {sum(known) / 60:.0f} min{others}"
+
+
 def _check_choice(
+    book: Book,
     table: Table,
     collection: str | None,
     row: str | None,
@@ -154,7 +166,7 @@ def _check_choice(
         known = ", ".join(dict.fromkeys([*table.columns, *sorted(trained)]))
         raise SyntrieverError(f"{table.name} has no collection {collection!r}. It has {known}.")
     if collection not in folders:
-        raise SyntrieverError(not_found(collection))
+        raise SyntrieverError(not_found(book, collection))
 
 
 def _reason_to_skip(
@@ -172,7 +184,7 @@ def _reason_to_skip(
     if needs and collection != trained_on:
         return f"{trained_on}: {needs}"
     lacking = next((name for name in (trained_on, column) if name not in folders), None)
-    return f"{lacking}: no folder of that name here" if lacking else None
+    return f"{lacking}: {not_found(book, lacking)}" if lacking else None
 
 
 def _other_precision(kept: list[Run], target: str | None, precision: str) -> str:
@@ -199,11 +211,17 @@ def _why(run: Run, target: str | None, row: Row, split: str, now: Now, renew: bo
 
 
 def _last(run: Run) -> tuple[float | None, str]:
-    """How long this run took with any seed, else the longest on its collection; of those that
-    trained, since one whose models lay in DVC's cache says nothing of the next."""
+    """How long this run took with any seed, else the longest on its collection with as many
+    queries (written ones or none); of those that trained, since one whose models lay in DVC's cache
+    says nothing of the next."""
     records = [read_json(file) for file in sorted((cells.FOLDER / run.collection).glob("*.json"))]
     records = [r for r in records if "train_stage1" in r.get("stages_run", [])]
     same = [r["seconds"] for r in records if r["overrides"] == run.overrides]
     if same:
         return max(same), "it"
-    return max((r["seconds"] for r in records), default=None), f"the longest on {run.collection}"
+    kind = [r["seconds"] for r in records if _written(r["overrides"]) == _written(run.overrides)]
+    return max(kind, default=None), f"the longest of its kind on {run.collection}"
+
+
+def _written(overrides: dict[str, object]) -> bool:
+    return overrides.get("write_queries.per_passage") != 0

@@ -5,7 +5,17 @@ from pathlib import Path
 
 from syntriever.errors import SyntrieverError
 from syntriever.files import replacing
-from syntriever.tables.measured import Cell, Gain, Now, cell, fall, gain, precision
+from syntriever.tables.cells import UPSTREAM
+from syntriever.tables.measured import (
+    Cell,
+    Gain,
+    Now,
+    cell,
+    fall,
+    gain,
+    gain_elsewhere,
+    precision,
+)
 from syntriever.tables.rows import Book, Row, Table
 
 _METRICS = {"ndcg_at_10_unseen": "unseen"}
@@ -15,8 +25,11 @@ _RUN = "python -m stages.tables run"
 
 LEGEND = (
     "In percent, measured / published, or measured alone where nothing is published; in round "
-    "brackets the 95% interval over queries. [1]: not run, for the reason below the table. ×3: the "
-    "mean of three seeds. –: nothing to measure."
+    "brackets the 95% interval over queries. [1] alone: not run, for the reason below the table. "
+    "×3: the mean of three seeds, ×1 of 3: two are missing. stale [2]: data, prompts or params "
+    "have changed since; older code: only modules have. –: nothing to measure. A gain is paired "
+    "over the seeds that both rows have; its interval and p are of the queries, and `seeds` shows "
+    "how far one seed is from another."
 )
 
 
@@ -53,10 +66,11 @@ def render(book: Book, table: Table, now: Now) -> str:
         (row.name, column): cell(book, table, row, column, now)
         for row in table.rows
         if row.system
-        for column in table.columns
+        for column in table.columns_of(row)
     }
     notes: list[str] = []
-    lines = [f"**{table.title}**", "", f"{table.about} Published: {table.source}", ""]
+    source = f" Published: {table.source}" if table.source else ""
+    lines = [f"**{table.title}**", "", table.about + source, ""]
     lines += _matrix(book, table, cells, notes)
     lines += [""] + [f"- [{number}] {note}" for number, note in enumerate(notes, start=1)]
     lines += _details(table, cells)
@@ -67,7 +81,8 @@ def leaderboard(book: Book, table: Table, now: Now) -> list[str]:
     """Return the measured rows of a table on each column, the best first."""
     lines = []
     for column in table.columns:
-        found = [cell(book, table, row, column, now) for row in table.rows if row.system]
+        rows = [row for row in table.rows if row.system and column in table.columns_of(row)]
+        found = [cell(book, table, row, column, now) for row in rows]
         scored = [(c.mean(table.metrics[0]), c) for c in found if c.records]
         lines.append(f"{column}, {table.split}, {_heading(table.metrics[0])} in percent:")
         for score, one in sorted(scored, key=lambda pair: -pair[0]):
@@ -123,7 +138,14 @@ def _measured(book: Book, table: Table, found: Cell, metric: str, notes: list[st
 def _absent(book: Book, table: Table, found: Cell, notes: list[str]) -> str:
     if found.failed:
         return f"failed {_note(notes, 'failed: ' + found.failed[0])}"
-    needs = found.row.needs or book.collections[found.column].needs
+    trained_on, column = (book.collections[n] for n in (found.trained_on, found.column))
+    needs = found.row.needs
+    if found.scored_on is not None:
+        needs = needs or trained_on.needs or trained_on.made_by
+        needs = needs or column.scoring_needs or column.made_by
+    elif found.row.system in ("bm25", "untrained"):
+        needs = needs or column.scoring_needs
+    needs = needs or column.needs
     return _note(notes, f"not run: {needs}" if needs else f"not run yet: `{_RUN} {table.name}`")
 
 
@@ -143,22 +165,22 @@ def _agreement(row: Row, found: Cell | None, metric: str, published: float | Non
 
 
 def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
-    """One line a measured cell: unseen queries, the gain over its row `against`, extras."""
-    compared = any(cell.row.against for cell in cells.values())
-    heads = ["measured", "unseen"] + (["over", "gain", "gain, unseen"] if compared else [])
-    heads += [*table.extras, "made on"]
+    """One line a measured cell: each seed, unseen queries, the gain over its row `against`, or
+    over the untrained encoder on other collections, extras."""
+    compared = any(cell.row.against or cell.scored_on for cell in cells.values())
+    several = any(len(cell.row.seeds) > 1 for cell in cells.values())
+    heads = ["measured", *(["seeds"] if several else []), "unseen"]
+    heads += (["over", "gain", "gain, unseen"] if compared else []) + [*table.extras, "made on"]
     lines = []
     for (_, column), found in cells.items():
-        if not found.records or found.scored_on:
+        if not found.records:
             continue
         unseen = found.mean("ndcg_at_10_unseen")
-        texts = [f"{column}: {found.row.label}", "–" if unseen is None else f"{unseen:.1f}"]
-        if compared:
-            other = cells.get((found.row.against, column))
-            over = other.row.label if other else "–"
-            gains = [gain(found, other, u) if other else None for u in (False, True)]
-            texts += [over, *map(_gain, gains)]
-        texts += [_extra(found.records, name) for name in table.extras.values()]
+        texts = [f"{column}: {_marked(found)}"]
+        texts += [" ".join(f"{v:.1f}" for v in found.per_seed("ndcg_at_10"))] if several else []
+        texts.append("–" if unseen is None else f"{unseen:.1f}")
+        texts += _compared(found, cells.get((found.row.against, column))) if compared else []
+        texts += [_extra(found, name) for name in table.extras.values()]
         made = dict.fromkeys(_made_on(record) for record in found.records)
         lines.append(_line([*texts, ", ".join(made)]))
     if not lines:
@@ -166,9 +188,26 @@ def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
     return ["", _line(heads), _line(["---"] * len(heads)), *lines]
 
 
-def _extra(records: list[dict], name: str) -> str:
-    file, _, metric = name.partition(".")
-    values = [record.get("metrics", {}).get(file, {}).get(metric) for record in records]
+def _compared(found: Cell, other: Cell | None) -> list[str]:
+    """What it is compared with, the gain over that, and the same on unseen queries."""
+    if found.scored_on:
+        elsewhere = gain_elsewhere(found)
+        return ["–" if elsewhere is None else "untrained", _gain(elsewhere), "–"]
+    if other is None:
+        return ["–"] * 3
+    return [_marked(other), *(_gain(gain(found, other, unseen)) for unseen in (False, True))]
+
+
+def _marked(found: Cell) -> str:
+    mark = " (stale)" if found.stale else " (older code)" if found.older_code else ""
+    return found.row.label + mark
+
+
+def _extra(found: Cell, name: str) -> str:
+    stage, _, metric = name.partition(".")
+    if stage not in UPSTREAM[found.row.system]:  # the run has it, the row does not rest on it
+        return "–"
+    values = [record.get("metrics", {}).get(stage, {}).get(metric) for record in found.records]
     if any(not isinstance(value, int | float) for value in values):
         return "–"
     return f"{sum(values) / len(values):.4g}"
@@ -177,7 +216,8 @@ def _extra(records: list[dict], name: str) -> str:
 def _gain(found: Gain | None) -> str:
     if found is None:
         return "–"
-    return f"{found.gain:+.1f} ({found.low:+.1f} to {found.high:+.1f}), p = {found.p:.4f}"
+    count = f" ×{found.seeds}" if found.seeds > 1 else ""
+    return f"{found.gain:+.1f} ({found.low:+.1f} to {found.high:+.1f}){count}, p = {found.p:.4f}"
 
 
 def _ends(ends: tuple[float, float] | None) -> str:

@@ -42,6 +42,8 @@ class Row(_Strict):
     """Names of presets, whose overrides come first."""
     set: Overrides = {}
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    columns: list[Name] | None = None
+    """Of the table's columns those that it is about; None: all."""
     trained_on: str | None = None
     """The columns are other collections, which the encoder trained on this one is scored on."""
     published: dict[str, Percent | list[Percent | None] | None] = {}
@@ -59,7 +61,8 @@ class Table(_Strict):
     name: str
     title: str
     about: str
-    source: str
+    source: str = ""
+    """Of the published values; empty for a table of our own."""
     columns: Annotated[list[Name], Field(min_length=1)]
     metrics: Annotated[list[Name], Field(min_length=1)] = ["ndcg_at_10"]
     split: Literal["dev", "test"] = "test"
@@ -82,6 +85,9 @@ class Table(_Strict):
                 raise ValueError(
                     f"row {row.name}: without a system it can have published values only"
                 )
+            for column in row.columns or []:
+                if column not in self.columns:
+                    raise ValueError(f"row {row.name}: columns: {column} is no column")
             for column, value in row.published.items():
                 if column not in self.columns:
                     raise ValueError(f"row {row.name}: published: {column} is no column")
@@ -105,6 +111,18 @@ class Table(_Strict):
         known = ", ".join(row.name for row in self.rows)
         raise SyntrieverError(f"{self.name} has no row {name!r}. It has {known}.")
 
+    def columns_of(self, row: Row) -> list[str]:
+        """Return the columns that a row has a cell in."""
+        return [c for c in self.columns if row.columns is None or c in row.columns]
+
+    def with_presets(self, names: list[str]) -> "Table":
+        """Return the table with more presets for every row, after those that it uses."""
+        rows = [
+            row.model_copy(update={"uses": row.uses + names}) for row in self.rows if row.system
+        ]
+        more = f"{self.title}, with {' and '.join(names)}"
+        return self.model_copy(update={"rows": rows, "title": more}) if names else self
+
     def published(self, row: Row, column: str, metric: str) -> float | None:
         """Return a published value in percent, None where there is none."""
         value = row.published.get(column)
@@ -117,7 +135,14 @@ class Collection(_Strict):
     path: str | None = None
     """Its folder where it is committed; else it is looked for by name."""
     set: Overrides = {}
+    presets: dict[str, Overrides] = {}
+    """What a preset sets otherwise on this collection, by the preset's name."""
     needs: str | None = None
+    """What training on it takes that most machines lack."""
+    scoring_needs: str | None = None
+    """What scoring on it takes; None: the same."""
+    made_by: str | None = None
+    """How its folder gets here, where no server has it."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +170,7 @@ class Book:
         chosen = dict(self.collections[collection].set)
         for preset in row.uses:
             chosen |= self.presets[preset]
+            chosen |= self.collections[collection].presets.get(preset, {})
         chosen |= row.set
         return chosen | ({"evaluate.splits": ["dev"]} if table.split == "dev" else {})
 
@@ -165,7 +191,11 @@ def load(folder: Path = FOLDER) -> Book:
             raise SyntrieverError(f"{folder}/presets.yaml, {name}: params and values are expected")
         check_names(preset, f"{folder}/presets.yaml, {name}")
     for name, collection in collections.items():
-        check_names(collection.set, f"{folder}/collections.yaml, {name}")
+        where = f"{folder}/collections.yaml, {name}"
+        check_names(collection.set, where)
+        for preset, values in collection.presets.items():
+            refuse_unknown(preset, presets, f"{where}: presets", "presets.yaml")
+            check_names(values, f"{where}: presets, {preset}")
     tables = {}
     for file in sorted(folder.glob("*.yaml"), key=_reading_order):
         if file.name not in ("collections.yaml", "presets.yaml"):
@@ -176,18 +206,19 @@ def load(folder: Path = FOLDER) -> Book:
 def _table(file: Path, collections: dict[str, Collection], presets: dict[str, Overrides]) -> Table:
     table = _checked(Table, {"name": file.stem} | _read(file), str(file))
     for column in table.columns:
-        _refuse_unknown(column, collections, f"{file}: column", f"{FOLDER}/collections.yaml")
+        refuse_unknown(column, collections, f"{file}: column", f"{FOLDER}/collections.yaml")
     for row in table.rows:
         where = f"{file}, row {row.name}"
         check_names(row.set, where)
         if row.trained_on is not None:
-            _refuse_unknown(row.trained_on, collections, f"{where}: trained_on", "collections.yaml")
+            refuse_unknown(row.trained_on, collections, f"{where}: trained_on", "collections.yaml")
         for preset in row.uses:
-            _refuse_unknown(preset, presets, f"{where}: uses", "presets.yaml")
+            refuse_unknown(preset, presets, f"{where}: uses", "presets.yaml")
     return table
 
 
-def _refuse_unknown(name: str, known: dict, where: str, file: str) -> None:
+def refuse_unknown(name: str, known: dict, where: str, file: str) -> None:
+    """Raise SyntrieverError where a name is not among those known, and say which are."""
     if name not in known:
         raise SyntrieverError(f"{where}: {name} is not in {file}, which has {', '.join(known)}.")
 
