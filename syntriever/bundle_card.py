@@ -86,7 +86,8 @@ def gather(system: str) -> Facts:
         for split in sorted((paths.METRICS / "evaluate").glob("*/"))
     }
     files = {stage: paths.METRICS / f"{stage}.json" for stage in _MADE_FROM[system]}
-    transfer = sorted((paths.METRICS / "transfer").glob("*.json"))
+    # A file of a collection that params.yaml no longer names is of an earlier model.
+    transfer = [paths.METRICS / f"transfer/{name}.json" for name in settings.evaluate.collections]
     return Facts(
         system=system,
         collection=collection.resolve().name,
@@ -100,7 +101,7 @@ def gather(system: str) -> Facts:
         },
         counts={stage: read_json(file) for stage, file in files.items() if file.exists()},
         scores=scores,
-        elsewhere={file.stem: read_json(file) for file in transfer},
+        elsewhere={file.stem: read_json(file) for file in transfer if file.exists()},
         written_tests=read_origin(paths.ORIGIN).test_queries == "written",
     )
 
@@ -181,9 +182,11 @@ def _scores(facts: Facts) -> str:
 
 
 def _elsewhere(facts: Facts) -> str | None:
-    if not facts.elsewhere:
+    if facts.system == "untrained" and not facts.elsewhere:
         return None
     lines = ["## On collections that it was not trained on"]
+    if not facts.elsewhere:
+        lines += ["", "Not scored: what training cost there is not known (`evaluate.collections`)."]
     for name, systems in facts.elsewhere.items():
         lines += ["", f"*{name}*, test queries:", "", *_measures(systems)]
         gain = systems.get(facts.system, {}).get("gain")

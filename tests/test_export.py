@@ -132,7 +132,7 @@ def test_the_card_tells_all(bundle, project):
         row = f"| distilled and aligned (stage 2) | {found['ndcg_at_10']:.4f} |"
         assert row in card.split(f"{split} queries of *collection*:")[1]
     assert "## Licences" in card and "its provider's terms" in card
-    assert "BM25 | 0" in card and "not trained on" not in card
+    assert "BM25 | 0" in card and "Not scored: what training cost there" in card
     assert f"{passages} vectors of 32 dimensions" in (bundle / "README.md").read_text("utf-8")
 
 
@@ -165,6 +165,10 @@ def test_losses_elsewhere_are_warned_of(project, tmp_path):
         measures["stage2"] = {"ndcg_at_10": 0.4 + gain, "queries": 9, "gain": gain}
         (project / "metrics/transfer").mkdir(exist_ok=True)
         write_json(project / f"metrics/transfer/{name}.json", measures)
+    export(tmp_path / "earlier")
+    card = (tmp_path / "earlier/model/README.md").read_text("utf-8")
+    assert "Not scored" in card and "cranfield" not in card  # params.yaml names no other collection
+    set_params(project, {"evaluate.collections": {"cranfield": "c", "dbpedia": "d"}})
     export(tmp_path / "bundle")
     card = (tmp_path / "bundle/model/README.md").read_text("utf-8")
     assert "*cranfield*, test queries:" in card and "| untrained encoder | 0.4000 | 9 |" in card

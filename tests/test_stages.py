@@ -12,6 +12,8 @@ from project import PIPELINE, ROOT, hashes, run_pipeline, run_stage, set_params
 
 from syntriever import paths
 from syntriever.errors import SyntrieverError
+from syntriever.files import read_json
+from syntriever.tables import rows
 
 NAMES = sorted({name for name, *_ in PIPELINE})
 COMMANDS = sorted(file.stem for file in ROOT.glob("stages/[!_]*.py"))
@@ -127,6 +129,26 @@ def test_bradley_terry_trains(project):
     run_stage("train_stage2")
     weights = "models/stage2/model.safetensors"
     assert hashes(project)[weights] != before[weights]
+
+
+def test_the_papers_row_runs(project):
+    """Table 1's row with the paper's data, losses and schedule, cut down to one epoch: no query is
+    written, one sum of positives is shared out, and each stage gives a model of its own."""
+    book = rows.load(ROOT / "tables")
+    presets = book.table("table1").row("paper_own_schedule").uses
+    chosen = {name: value for preset in presets for name, value in book.presets[preset].items()}
+    before = hashes(project)
+    set_params(project, chosen | {"train_stage1.epochs": 1})
+    for stage in PIPELINE[2:]:
+        run_stage(*stage)
+    assert not paths.WRITTEN.read_text("utf-8")
+    counts = read_json(paths.METRICS / "train_stage1.json")
+    shares = [counts[f"share_{part}_last_epoch"] for part in ("labelled", "positive", "cot")]
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert read_json(paths.METRICS / "mine_pairs.json")["pairs_asked"] > 0
+    after = hashes(project)
+    for weights in ("models/stage1/model.safetensors", "models/stage2/model.safetensors"):
+        assert after[weights] != before[weights]
 
 
 def test_without_labels_the_pipeline_runs(project):
