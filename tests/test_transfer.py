@@ -46,7 +46,9 @@ def test_the_same_collection_scores_as_in_evaluate(project):
     for system in transfer.ENCODERS:
         run_stage("embed", system)
     run_stage("evaluate")
+    significance = read_json(paths.EVALUATION / "test/significance.json")
     for system in SYSTEMS:
+        assert found[system].pop("interval") == significance["intervals"][system]
         expected = read_json(paths.METRICS / "evaluate/test" / f"{system}.json")
         for name in NO_MEASURES:
             expected.pop(name)
@@ -56,7 +58,7 @@ def test_the_same_collection_scores_as_in_evaluate(project):
         assert (steps["gain"] is None) == (system in ("bm25", "untrained"))
     (step,) = [
         step
-        for step in read_json(paths.EVALUATION / "test/significance.json")["steps"]
+        for step in significance["steps"]
         if (step["system"], step["queries"]) == ("stage1", "all")
     ]
     again = run()["stage1"]
