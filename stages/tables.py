@@ -27,9 +27,13 @@ CollectionName = Annotated[str | None, typer.Option(help="Only the cells of this
 RowName = Annotated[str | None, typer.Option(help="Only this row.")]
 Seed = Annotated[int | None, typer.Option(help="Only this one of a row's seeds.")]
 Dry = Annotated[bool, typer.Option("--dry", help="Only list what would be run.")]
+Renew = Annotated[bool, typer.Option("--renew", help="Also what older code made.")]
 Uses = Annotated[
     list[str] | None,
-    typer.Option(help="More presets for every row, such as e5. May be given several times."),
+    typer.Option(
+        help="A preset of tables/presets.yaml for every row, such as e5; a row's own `set` still "
+        "wins. May be given several times."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="The device, cpu or cuda. A cell names it.")]
 Precision = Annotated[
@@ -49,7 +53,7 @@ def run(
     row: RowName = None,
     seed: Seed = None,
     dry: Dry = False,
-    renew: Annotated[bool, typer.Option("--renew", help="Also what older code made.")] = False,
+    renew: Renew = False,
     uses: Uses = None,
     device: Device = "cpu",
     precision: Precision = None,
@@ -86,7 +90,7 @@ def run(
     failures, machine = 0, runs.Machine(device, precision)
     for number, step in enumerate(todo.steps, start=1):
         typer.secho(f"[{number} of {len(todo.steps)}] {plan.describe(step)}", bold=True, err=True)
-        failure = runs.measure(step.run, folders, step.targets, machine)
+        failure = runs.measure(step.run, folders, step.targets, step.own, machine)
         if failure is not None:
             failures += 1
             stages.warn(f"{step.names} failed:\n{failure}")
@@ -101,6 +105,7 @@ def tune(
     row: RowName = None,
     seed: Seed = None,
     dry: Dry = False,
+    renew: Renew = False,
     device: Device = "cpu",
     precision: Precision = None,
 ) -> None:
@@ -110,7 +115,7 @@ def tune(
 
     Example: python -m stages.tables tune
     """
-    run("tune", collection, row, seed, dry, device=device, precision=precision)
+    run("tune", collection, row, seed, dry, renew, device=device, precision=precision)
 
 
 @app.command("overrides")
@@ -166,6 +171,8 @@ def show(
 
     book = rows.load()
     if write:
+        if names or uses:
+            raise SyntrieverError("--write fills all tables as they are: no name, no --uses.")
         for file in DOCUMENTS:
             if not render.fill(file, book, _now(book)):
                 raise SyntrieverError(f"{file} lacks its marks <!-- tables:begin … --> and :end.")

@@ -151,7 +151,7 @@ def warnings(name: str, measures: Measures) -> list[str]:
     ]
 
 
-def _step(found: dict[str, float | int]) -> str:
+def _step(found: dict[str, float | int | list[float]]) -> str:
     if "gain" not in found:
         return ""
     interval = f"{found['low']:+.4f} to {found['high']:+.4f}"

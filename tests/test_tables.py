@@ -12,7 +12,7 @@ from tables_project import TABLE, make_tables, now, record, write
 from syntriever import params
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json
-from syntriever.tables import cells, measured, overrides, plan, rows
+from syntriever.tables import cells, measured, overrides, plan, render, rows
 from syntriever.tables.runs import Machine, _is_new
 
 
@@ -80,6 +80,7 @@ def test_paper_preset_holds_whatever_the_defaults_are():
         (("loss.tau: 0.1", "loss.tua: 0.1"), "did you mean loss.tau?"),
         (("uses: [slow]", "uses: [fast]"), "row slow: uses: fast is not in presets.yaml"),
         (("uses: [slow]", "columns: [away]"), "row slow: columns: away is no column"),
+        (("uses: [slow]", "columns: []"), "row slow: columns"),
         (("name: slow,", "name: base,"), "two rows are called base"),
         (("against: base", "against: bass"), "row slow: against: bass is no other row"),
         (("columns: [concepts, far]", "columns: [concept]"), "published: concepts is no column"),
@@ -193,11 +194,12 @@ def test_more_presets_come_after_a_rows_own(book):
     book = rows.load()
     table = book.table("small").with_presets(["long"])
     assert table.title == "A small table, with long"
-    assert [row.name for row in table.rows] == ["base", "slow", "dear"]
     chosen = book.overrides(table, table.row("slow"), "concepts")
     assert (chosen["train_stage1.epochs"], chosen["loss.tau"]) == (7, 0.1)
     assert book.overrides(table, table.row("slow"), "other")["train_stage1.epochs"] == 2
     assert book.table("small").with_presets([]) == book.table("small")
+    shown = render.render(book, table, now(book))
+    assert "Every row uses long too" in shown and "run small --uses long`" in shown
 
 
 def test_a_run_is_known_by_overrides_and_seed():
@@ -263,22 +265,40 @@ def test_seeds_of_another_precision_are_left_out(book):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "mixed", "new"),
+    ("before", "after", "asked", "new"),
     [
-        (None, {}, False, True),
-        ({}, {}, False, False),
+        (None, {}, True, True),
+        ({}, {}, True, False),
         ({"failed": ["no space"]}, {}, False, True),
-        ({"made_from": 1}, {}, False, True),
-        ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, False, True),
-        ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, True, False),
         ({"made_from": 1}, {}, True, True),
+        ({"made_from": 1}, {}, False, True),
+        ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, True, True),
+        ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, False, False),
     ],
 )
-def test_a_record_gives_way_to_what_says_more(before, after, mixed, new):
-    """A run for other collections does not bring another precision among a row's seeds."""
+def test_a_record_gives_way_to_what_says_more(before, after, asked, new):
+    """A run for other collections alone brings no other precision among a row's seeds."""
     one = {"made_from": 0}
     kept = None if before is None else one | before
-    assert _is_new(one | after, kept, mixed) == new
+    assert _is_new(one | after, kept, asked) == new
+
+
+@pytest.mark.parametrize(
+    ("stay", "precision", "expected"),
+    [
+        ({}, "bf16", ["missing", "missing"]),
+        ({0: "bf16"}, "bf16", ["", "missing"]),
+        ({0: "bf16", 2: "bf16"}, "float32", ["", "refused"]),  # 2 is of another table's row
+        ({0: "bf16", 2: "float32"}, "float32", ["in bf16, unlike other seeds", "missing"]),
+        ({0: "bf16", 2: "float32"}, "bf16", ["", "missing"]),
+    ],
+)
+def test_seeds_of_several_precisions_end_up_in_one(stay, precision, expected):
+    found = []
+    for seed in (0, 1):
+        why, refusal = plan._settle(seed, "" if seed in stay else "missing", stay, precision)
+        found.append("refused" if refusal else why)
+    assert found == expected
 
 
 def test_transfer_is_stored_beside_its_run(book):

@@ -88,7 +88,9 @@ def test_gains_are_paired_over_means_of_seeds(book):
     assert found.low == pytest.approx(40.0) and found.p < 0.001
     assert measured.gain(slow, base, unseen_only=True).gain == pytest.approx(40.0)
     text = render.render(book, table, now(book))
-    told = "| concepts: slow | 85.0 95.0 | 95.0 | base | +40.0 (+40.0 to +40.0), p = 0.0002 |"
+    told = (
+        "| concepts: slow | 0: 85.0, 1: 95.0 | 95.0 | base | +40.0 (+40.0 to +40.0), p = 0.0002 |"
+    )
     assert told in text
     assert "| refused |" in text and "| 3 | cpu |" in text
 

@@ -61,9 +61,9 @@ class Cell:
         """Those that ran well."""
         return {record["seed"] for record in self.records}
 
-    def per_seed(self, metric: str) -> list[float]:
+    def per_seed(self, metric: str) -> dict[int, float]:
         """Return a metric of each seed, in percent."""
-        return [100 * self._scores(record)[metric] for record in self.records]
+        return {record["seed"]: 100 * self._scores(record)[metric] for record in self.records}
 
     def per_query(
         self, unseen_only: bool = False, seeds: set[int] | None = None

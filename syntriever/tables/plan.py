@@ -1,6 +1,7 @@
 """Which runs a table still lacks, and how long their kind took."""
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 
 from syntriever import params
 from syntriever.errors import SyntrieverError
@@ -20,6 +21,8 @@ class Step:
     rows: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     """Other collections to score on."""
+    own: bool = False
+    """Whether its scores on its own collection are asked for too."""
     why: str = ""
 
     @property
@@ -59,8 +62,9 @@ def missing(
         row: only this row.
         seed: only this one of a row's seeds.
         renew: also what older code made.
-        precision: what the runs are to be computed in. A seed whose sisters are stored in another
-            one is left out: they could not be averaged.
+        precision: what the runs are to be computed in. A seed whose other seeds are stored in
+            another one is left out: they could not be averaged. Where these disagree among
+            themselves, those that are in another one are run again.
 
     Raises:
         SyntrieverError: the row, the seed or the collection is not in the table, or the collection
@@ -69,6 +73,7 @@ def missing(
     _check_choice(book, table, collection, row, seed, folders)
     steps: dict[tuple, Step] = {}
     skipped: dict[str, None] = {}
+    seeds = _seeds(book)
     for one in table.rows:
         if one.system is None or row not in (None, one.name):
             continue
@@ -81,19 +86,19 @@ def missing(
                 skipped[reason] = None
                 continue
             target = column if column != trained_on else None
-            runs = runs_of(book, table, one, column)
-            whys = [_why(run, target, one, table.split, now, renew) for run in runs]
-            kept = [run for run, why in zip(runs, whys, strict=True) if not why]
-            other = _other_precision(kept, target, precision)
-            for run, why in zip(runs, whys, strict=True):
-                if not why or seed not in (None, run.seed):
-                    continue
-                if other:
-                    skipped[f"{trained_on}: {one.name}, seed {run.seed}: {other}"] = None
+            asked = [r for r in runs_of(book, table, one, column) if seed in (None, r.seed)]
+            whys = {r.seed: _why(r, target, one, table.split, now, renew) for r in asked}
+            stay = _staying(asked, whys, seeds, target)
+            for run in asked:
+                why, refusal = _settle(run.seed, whys[run.seed], stay, precision)
+                if refusal:
+                    skipped[f"{trained_on}: {one.name}, seed {run.seed}: {refusal}"] = None
+                if refusal or not why:
                     continue
                 step = steps.setdefault((run.collection, run.key), Step(run, why=why))
                 step.rows += [one.name] if one.name not in step.rows else []
                 step.targets += [target] if target and target not in step.targets else []
+                step.own |= target is None
     return Plan(list(steps.values()), list(skipped))
 
 
@@ -126,12 +131,11 @@ def check(book: Book, table: Table) -> None:
 
 def not_found(book: Book, collection: str) -> str:
     """Say how a collection gets here."""
-    made_by = book.collections[collection].made_by
-    return (
-        f"no folder {collection} here. Set the environment variable SYNTRIEVER_COLLECTIONS to the "
-        f"folder that holds it"
-        + (f"; {made_by}." if made_by else f", or `python -m stages.collection get {collection}`.")
+    how = book.collections[collection].made_by or (
+        "Set the environment variable SYNTRIEVER_COLLECTIONS to the folder that holds it, or "
+        f"`python -m stages.collection get {collection}`."
     )
+    return f"{collection}: no such folder here. {how}"
 
 
 def duration(steps: list[Step]) -> str:
@@ -165,6 +169,8 @@ def _check_choice(
     if collection not in {*table.columns, *trained}:
         known = ", ".join(dict.fromkeys([*table.columns, *sorted(trained)]))
         raise SyntrieverError(f"{table.name} has no collection {collection!r}. It has {known}.")
+    if row is not None and collection not in (chosen[0].trained_on, *table.columns_of(chosen[0])):
+        raise SyntrieverError(f"{table.name}, row {row} has no cell on {collection}.")
     if collection not in folders:
         raise SyntrieverError(not_found(book, collection))
 
@@ -184,15 +190,48 @@ def _reason_to_skip(
     if needs and collection != trained_on:
         return f"{trained_on}: {needs}"
     lacking = next((name for name in (trained_on, column) if name not in folders), None)
-    return f"{lacking}: {not_found(book, lacking)}" if lacking else None
+    return not_found(book, lacking) if lacking else None
 
 
-def _other_precision(kept: list[Run], target: str | None, precision: str) -> str:
-    """Say which precision the seeds that stay are in, where it is not this one."""
-    stored = {measured.precision(run.stored(target)) for run in kept} - {precision}
-    return " and ".join(
-        f"its other seeds are in {one}, and are not averaged with {precision}: --precision {one}"
-        for one in sorted(stored)
+def _seeds(book: Book) -> dict[tuple[str, str], set[int]]:
+    """Return the seeds that any row asks for, by what is run: tables share runs."""
+    found = defaultdict(set)
+    for table in book.tables.values():
+        for row in table.rows:
+            for column in table.columns_of(row) if row.system else []:
+                for run in runs_of(book, table, row, column):
+                    found[_recipe(run)].add(run.seed)
+    return found
+
+
+def _recipe(run: Run) -> tuple[str, str]:
+    return run.collection, replace(run, seed=-1).key
+
+
+def _staying(
+    asked: list[Run], whys: dict[int, str], seeds: dict[tuple, set[int]], target: str | None
+) -> dict[int, str]:
+    """Return the precision of each stored seed of a row that is not to be run again."""
+    found = {}
+    for run in asked[:1]:
+        for seed in seeds[_recipe(run)]:
+            record = replace(run, seed=seed).stored(target)
+            if record and record.get("scores") and not whys.get(seed):
+                found[seed] = measured.precision(record)
+    return found
+
+
+def _settle(seed: int, why: str, stay: dict[int, str], precision: str) -> tuple[str, str]:
+    """Return why a seed is run, and why it can't be: only seeds of one precision are averaged."""
+    found = set(stay.values())
+    if len(found) > 1:  # they disagree: those in another one than this are run again
+        other = stay.get(seed, precision)
+        return (f"in {other}, unlike other seeds" if other != precision else why), ""
+    kept = next(iter(found), precision)
+    if kept == precision or not why:
+        return why, ""
+    return why, f"its other seeds are in {kept}, and are not averaged with {precision}: " + (
+        f"--precision {kept}"
     )
 
 
@@ -211,17 +250,17 @@ def _why(run: Run, target: str | None, row: Row, split: str, now: Now, renew: bo
 
 
 def _last(run: Run) -> tuple[float | None, str]:
-    """How long this run took with any seed, else the longest on its collection with as many
-    queries (written ones or none); of those that trained, since one whose models lay in DVC's cache
-    says nothing of the next."""
+    """How long this run took with any seed, else the longest on its collection with the same
+    encoder and as many queries (written ones or none); of those that trained, since one whose
+    models lay in DVC's cache says nothing of the next."""
     records = [read_json(file) for file in sorted((cells.FOLDER / run.collection).glob("*.json"))]
     records = [r for r in records if "train_stage1" in r.get("stages_run", [])]
     same = [r["seconds"] for r in records if r["overrides"] == run.overrides]
     if same:
         return max(same), "it"
-    kind = [r["seconds"] for r in records if _written(r["overrides"]) == _written(run.overrides)]
+    kind = [r["seconds"] for r in records if _kind(r["overrides"]) == _kind(run.overrides)]
     return max(kind, default=None), f"the longest of its kind on {run.collection}"
 
 
-def _written(overrides: dict[str, object]) -> bool:
-    return overrides.get("write_queries.per_passage") != 0
+def _kind(overrides: dict[str, object]) -> tuple:
+    return overrides.get("write_queries.per_passage") == 0, overrides.get("encoder.name")

@@ -26,10 +26,10 @@ _RUN = "python -m stages.tables run"
 LEGEND = (
     "In percent, measured / published, or measured alone where nothing is published; in round "
     "brackets the 95% interval over queries. [1] alone: not run, for the reason below the table. "
-    "×3: the mean of three seeds, ×1 of 3: two are missing. stale [2]: data, prompts or params "
-    "have changed since; older code: only modules have. –: nothing to measure. A gain is paired "
-    "over the seeds that both rows have; its interval and p are of the queries, and `seeds` shows "
-    "how far one seed is from another."
+    "×3: the mean of three seeds; ×1 of 3: two are missing, or in another precision. stale [2]: "
+    "data, prompts or params have changed since; older code: only modules have. –: nothing to "
+    "measure. A gain is paired over the seeds that both rows have; its interval and p are of the "
+    "queries, and `each seed` shows how far one seed is from another."
 )
 
 
@@ -70,7 +70,9 @@ def render(book: Book, table: Table, now: Now) -> str:
     }
     notes: list[str] = []
     source = f" Published: {table.source}" if table.source else ""
-    lines = [f"**{table.title}**", "", table.about + source, ""]
+    more = f" Every row uses {' and '.join(table.uses)} too, whatever its label says."
+    about = table.about + (more if table.uses else "")
+    lines = [f"**{table.title}**", "", about + source, ""]
     lines += _matrix(book, table, cells, notes)
     lines += [""] + [f"- [{number}] {note}" for number, note in enumerate(notes, start=1)]
     lines += _details(table, cells)
@@ -139,14 +141,11 @@ def _absent(book: Book, table: Table, found: Cell, notes: list[str]) -> str:
     if found.failed:
         return f"failed {_note(notes, 'failed: ' + found.failed[0])}"
     trained_on, column = (book.collections[n] for n in (found.trained_on, found.column))
-    needs = found.row.needs
+    needs = found.row.needs or trained_on.needs or trained_on.made_by
     if found.scored_on is not None:
-        needs = needs or trained_on.needs or trained_on.made_by
-        needs = needs or column.scoring_needs or column.made_by
-    elif found.row.system in ("bm25", "untrained"):
-        needs = needs or column.scoring_needs
-    needs = needs or column.needs
-    return _note(notes, f"not run: {needs}" if needs else f"not run yet: `{_RUN} {table.name}`")
+        needs = needs or column.scoring_needs or column.made_by or column.needs
+    command = " ".join([_RUN, table.name, *(f"--uses {name}" for name in table.uses)])
+    return _note(notes, f"not run: {needs}" if needs else f"not run yet: `{command}`")
 
 
 def _note(notes: list[str], words: str) -> str:
@@ -169,7 +168,7 @@ def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
     over the untrained encoder on other collections, extras."""
     compared = any(cell.row.against or cell.scored_on for cell in cells.values())
     several = any(len(cell.row.seeds) > 1 for cell in cells.values())
-    heads = ["measured", *(["seeds"] if several else []), "unseen"]
+    heads = ["measured", *(["each seed"] if several else []), "unseen"]
     heads += (["over", "gain", "gain, unseen"] if compared else []) + [*table.extras, "made on"]
     lines = []
     for (_, column), found in cells.items():
@@ -177,7 +176,7 @@ def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
             continue
         unseen = found.mean("ndcg_at_10_unseen")
         texts = [f"{column}: {_marked(found)}"]
-        texts += [" ".join(f"{v:.1f}" for v in found.per_seed("ndcg_at_10"))] if several else []
+        texts += [_seeds(found)] if several else []
         texts.append("–" if unseen is None else f"{unseen:.1f}")
         texts += _compared(found, cells.get((found.row.against, column))) if compared else []
         texts += [_extra(found, name) for name in table.extras.values()]
@@ -196,6 +195,11 @@ def _compared(found: Cell, other: Cell | None) -> list[str]:
     if other is None:
         return ["–"] * 3
     return [_marked(other), *(_gain(gain(found, other, unseen)) for unseen in (False, True))]
+
+
+def _seeds(found: Cell) -> str:
+    scores = found.per_seed("ndcg_at_10")
+    return ", ".join(f"{seed}: {score:.1f}" for seed, score in scores.items())
 
 
 def _marked(found: Cell) -> str:

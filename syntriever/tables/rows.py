@@ -42,7 +42,7 @@ class Row(_Strict):
     """Names of presets, whose overrides come first."""
     set: Overrides = {}
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    columns: list[Name] | None = None
+    columns: Annotated[list[Name], Field(min_length=1)] | None = None
     """Of the table's columns those that it is about; None: all."""
     trained_on: str | None = None
     """The columns are other collections, which the encoder trained on this one is scored on."""
@@ -66,6 +66,8 @@ class Table(_Strict):
     columns: Annotated[list[Name], Field(min_length=1)]
     metrics: Annotated[list[Name], Field(min_length=1)] = ["ndcg_at_10"]
     split: Literal["dev", "test"] = "test"
+    uses: list[str] = []
+    """Names of presets for every row, after its own and before its `set`."""
     extras: dict[str, str] = {}
     """More to show of each run: heading -> a metric of metrics/, such as verify.refused."""
     rows: Annotated[list[Row], Field(min_length=1)]
@@ -81,7 +83,8 @@ class Table(_Strict):
                 raise ValueError(
                     f"row {row.name}: against: {row.against} is no other row with a system"
                 )
-            if row.system is None and (row.set or row.uses or row.trained_on or not row.published):
+            made = row.set or row.uses or row.trained_on or row.columns
+            if row.system is None and (made or not row.published):
                 raise ValueError(
                     f"row {row.name}: without a system it can have published values only"
                 )
@@ -116,12 +119,10 @@ class Table(_Strict):
         return [c for c in self.columns if row.columns is None or c in row.columns]
 
     def with_presets(self, names: list[str]) -> "Table":
-        """Return the table with more presets for every row, after those that it uses."""
-        rows = [
-            row.model_copy(update={"uses": row.uses + names}) for row in self.rows if row.system
-        ]
+        """Return the table with more presets for every row."""
         more = f"{self.title}, with {' and '.join(names)}"
-        return self.model_copy(update={"rows": rows, "title": more}) if names else self
+        update = {"uses": self.uses + names, "title": more}
+        return self.model_copy(update=update) if names else self
 
     def published(self, row: Row, column: str, metric: str) -> float | None:
         """Return a published value in percent, None where there is none."""
@@ -142,7 +143,7 @@ class Collection(_Strict):
     scoring_needs: str | None = None
     """What scoring on it takes; None: the same."""
     made_by: str | None = None
-    """How its folder gets here, where no server has it."""
+    """How its folder gets here, in a sentence, where `stages.collection get` can't bring it."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Book:
     def overrides(self, table: Table, row: Row, collection: str) -> Overrides:
         """Return what a row changes on a collection: the collection's, its presets', its own."""
         chosen = dict(self.collections[collection].set)
-        for preset in row.uses:
+        for preset in row.uses + table.uses:
             chosen |= self.presets[preset]
             chosen |= self.collections[collection].presets.get(preset, {})
         chosen |= row.set
@@ -205,6 +206,8 @@ def load(folder: Path = FOLDER) -> Book:
 
 def _table(file: Path, collections: dict[str, Collection], presets: dict[str, Overrides]) -> Table:
     table = _checked(Table, {"name": file.stem} | _read(file), str(file))
+    for preset in table.uses:
+        refuse_unknown(preset, presets, f"{file}: uses", "presets.yaml")
     for column in table.columns:
         refuse_unknown(column, collections, f"{file}: column", f"{FOLDER}/collections.yaml")
     for row in table.rows:

@@ -51,13 +51,16 @@ class Machine:
         return chosen
 
 
-def measure(run: Run, folders: dict[str, str], targets: list[str], machine: Machine) -> str | None:
+def measure(
+    run: Run, folders: dict[str, str], targets: list[str], own: bool, machine: Machine
+) -> str | None:
     """Run one experiment and store its scores the moment it is done.
 
     Args:
         run: what to run.
         folders: of the collections that are here, by name, as params name them.
         targets: other collections to score on.
+        own: whether its scores on its own collection were asked for.
         machine: what to run it on.
 
     Returns:
@@ -76,7 +79,7 @@ def measure(run: Run, folders: dict[str, str], targets: list[str], machine: Mach
             "overrides": {name: without_folders(v) for name, v in run.overrides.items()},
         }
         if code:
-            for target in targets or [None]:
+            for target in [*targets, *([None] if own else [])]:
                 store(run.file(target), (run.stored(target) or head) | {"failed": tail})
             return "\n".join(tail)
         head |= {
@@ -85,7 +88,7 @@ def measure(run: Run, folders: dict[str, str], targets: list[str], machine: Mach
             "seconds": round(time.monotonic() - started),
             "stages_run": ran,
         }
-        _store_all(run, copy, head, folders, targets)
+        _store_all(run, copy, head, folders, targets, own)
     return None
 
 
@@ -96,7 +99,7 @@ def settings(run: Run, folders: dict[str, str]) -> dict[str, object]:
 
 
 def _store_all(
-    run: Run, copy: Path, head: dict, folders: dict[str, str], targets: list[str]
+    run: Run, copy: Path, head: dict, folders: dict[str, str], targets: list[str], own: bool
 ) -> None:
     values = flatten(params.load_all(copy / params.PARAMS_FILE))
     head |= {"compute": {n: v for n, v in values.items() if n.startswith("compute.")}}
@@ -105,19 +108,19 @@ def _store_all(
         source = made_from(copy, values, here)
         found = _own_scores(copy) if target is None else _scores_on(copy, target)
         record = head | found | {"made_from": source}
-        if _is_new(record, run.stored(target), mixed=target is None and bool(targets)):
+        if _is_new(record, run.stored(target), asked=own or target is not None):
             store(run.file(target), record)
 
 
-def _is_new(record: dict, kept: dict | None, mixed: bool) -> bool:
+def _is_new(record: dict, kept: dict | None, asked: bool) -> bool:
     """Tell whether a record says more than the one that is kept, which tells how long it took.
 
-    A run for other collections (`mixed`) does not put its own scores in place of those in another
-    precision: further seeds were measured beside them.
+    Scores that nobody asked for, beside those on other collections, do not take the place of those
+    in another precision: further seeds were measured beside them.
     """
     if kept is None or "failed" in kept:
         return True
-    if mixed and precision(record) != precision(kept):
+    if not asked and precision(record) != precision(kept):
         return False
     return kept["made_from"] != record["made_from"]
 
