@@ -81,8 +81,8 @@ def run(
     todo = plan.missing(
         book, chosen, _now(book), folders, collection, row, seed, renew, computed_in
     )
-    for line in todo.skipped:
-        typer.echo(f"left out: {line}", err=True)
+    for reason, names in todo.skipped.items():
+        typer.echo(f"left out: {', '.join(names)}: {reason}", err=True)
     if dry:
         stages.tell(plan.describe(step) for step in todo.steps)
         typer.echo(plan.duration(todo.steps))
@@ -146,7 +146,7 @@ def print_overrides(
         )
     folders = _folders(book)
     if name not in folders:
-        raise SyntrieverError(plan.not_found(book, name))
+        raise SyntrieverError(f"{name}: {plan.not_found(book, name)}")
     seed = one.seeds[0]
     wanted = runs.settings(cells.Run(name, book.overrides(chosen, one, name), seed), folders)
     others = {c: folders[c] for c in plan.targets(chosen, one) if c in folders}

@@ -256,8 +256,9 @@ def test_seeds_of_another_precision_are_left_out(book):
     arguments = (book, book.table("small"), now(book), {"concepts": "c"})
     planned = plan.missing(*arguments)
     assert [step.rows for step in planned.steps] == [[base.name]]
-    (told,) = (line for line in planned.skipped if line.startswith("concepts"))
-    assert "slow, seed 1: its other seeds are in bf16" in told and "--precision bf16" in told
+    (told,) = (reason for reason, names in planned.skipped.items() if "slow, seed 1" in names[0])
+    assert "its other seeds are in bf16" in told and "--precision bf16" in told
+    assert planned.skipped["a GPU"] == ["far"]
     planned = plan.missing(*arguments, precision="bf16")
     assert [step.run.seed for step in planned.steps if step.rows == ["slow"]] == [second.seed]
     set_params(Path(), {"loss.distill": "info_nce"})

@@ -37,7 +37,8 @@ class Plan:
     """What to run, and what is left out, with the reason."""
 
     steps: list[Step]
-    skipped: list[str]
+    skipped: dict[str, list[str]]
+    """By the reason."""
 
 
 def missing(
@@ -72,7 +73,7 @@ def missing(
     """
     _check_choice(book, table, collection, row, seed, folders)
     steps: dict[tuple, Step] = {}
-    skipped: dict[str, None] = {}
+    skipped: dict[str, list[str]] = defaultdict(list)
     seeds = _seeds(book)
     for one in table.rows:
         if one.system is None or row not in (None, one.name):
@@ -83,7 +84,8 @@ def missing(
                 continue
             reason = _reason_to_skip(book, one, column, trained_on, folders, collection, row)
             if reason:
-                skipped[reason] = None
+                name, why = reason
+                skipped[why] += [name] if name not in skipped[why] else []
                 continue
             target = column if column != trained_on else None
             asked = [r for r in runs_of(book, table, one, column) if seed in (None, r.seed)]
@@ -92,14 +94,14 @@ def missing(
             for run in asked:
                 why, refusal = _settle(run.seed, whys[run.seed], stay, precision)
                 if refusal:
-                    skipped[f"{trained_on}: {one.name}, seed {run.seed}: {refusal}"] = None
+                    skipped[refusal].append(f"{one.name}, seed {run.seed}, on {column}")
                 if refusal or not why:
                     continue
                 step = steps.setdefault((run.collection, run.key), Step(run, why=why))
                 step.rows += [one.name] if one.name not in step.rows else []
                 step.targets += [target] if target and target not in step.targets else []
                 step.own |= target is None
-    return Plan(list(steps.values()), list(skipped))
+    return Plan(list(steps.values()), dict(skipped))
 
 
 def targets(table: Table, row: Row) -> list[str]:
@@ -133,9 +135,9 @@ def not_found(book: Book, collection: str) -> str:
     """Say how a collection gets here."""
     how = book.collections[collection].made_by or (
         "Set the environment variable SYNTRIEVER_COLLECTIONS to the folder that holds it, or "
-        f"`python -m stages.collection get {collection}`."
+        "`python -m stages.collection get NAME`."
     )
-    return f"{collection}: no such folder here. {how}"
+    return f"no such folder here. {how}"
 
 
 def duration(steps: list[Step]) -> str:
@@ -172,7 +174,7 @@ def _check_choice(
     if row is not None and collection not in (chosen[0].trained_on, *table.columns_of(chosen[0])):
         raise SyntrieverError(f"{table.name}, row {row} has no cell on {collection}.")
     if collection not in folders:
-        raise SyntrieverError(not_found(book, collection))
+        raise SyntrieverError(f"{collection}: {not_found(book, collection)}")
 
 
 def _reason_to_skip(
@@ -183,14 +185,15 @@ def _reason_to_skip(
     folders: dict[str, str],
     collection: str | None,
     chosen_row: str | None,
-) -> str | None:
+) -> tuple[str, str] | None:
+    """Return what is left out, and why."""
     if row.needs and chosen_row is None:
-        return f"row {row.name}: {row.needs}"
+        return f"row {row.name}", row.needs
     needs = book.collections[trained_on].needs
     if needs and collection != trained_on:
-        return f"{trained_on}: {needs}"
+        return trained_on, needs
     lacking = next((name for name in (trained_on, column) if name not in folders), None)
-    return not_found(book, lacking) if lacking else None
+    return (lacking, not_found(book, lacking)) if lacking else None
 
 
 def _seeds(book: Book) -> dict[tuple[str, str], set[int]]:
