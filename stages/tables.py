@@ -133,11 +133,10 @@ def print_overrides(
     Example: eval dvc exp run $(python -m stages.tables overrides table1 paper)
     """
     book = rows.load()
-    one = book.table(table).row(row)
-    if one.system is None:
-        raise SyntrieverError(f"{table}, row {row} has published values only; nothing makes it.")
     chosen = _table(book, table, uses)
     one = chosen.row(row)
+    if one.system is None:
+        raise SyntrieverError(f"{table}, row {row} has published values only; nothing makes it.")
     known = [one.trained_on] if one.trained_on else chosen.columns_of(one)
     name = collection or known[0]
     if name not in known:

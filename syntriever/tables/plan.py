@@ -1,6 +1,7 @@
 """Which runs a table still lacks, and how long their kind took."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from syntriever import params
@@ -24,6 +25,12 @@ class Step:
     own: bool = False
     """Whether its scores on its own collection are asked for too."""
     why: str = ""
+
+    def add(self, row: str, target: str | None) -> None:
+        """Let it fill one more row's cell; `target`: on this other collection."""
+        self.rows += [row] if row not in self.rows else []
+        self.targets += [target] if target and target not in self.targets else []
+        self.own |= target is None
 
     @property
     def names(self) -> str:
@@ -75,32 +82,23 @@ def missing(
     steps: dict[tuple, Step] = {}
     skipped: dict[str, list[str]] = defaultdict(list)
     seeds = _seeds(book)
-    for one in table.rows:
-        if one.system is None or row not in (None, one.name):
+    for one, column, trained_on in _cells(table, collection, row):
+        reason = _reason_to_skip(book, one, column, trained_on, folders, collection, row)
+        if reason:
+            name, why = reason
+            skipped[why] += [name] if name not in skipped[why] else []
             continue
-        for column in table.columns_of(one):
-            trained_on = one.trained_on or column
-            if collection not in (None, trained_on, column):
-                continue
-            reason = _reason_to_skip(book, one, column, trained_on, folders, collection, row)
-            if reason:
-                name, why = reason
-                skipped[why] += [name] if name not in skipped[why] else []
-                continue
-            target = column if column != trained_on else None
-            asked = [r for r in runs_of(book, table, one, column) if seed in (None, r.seed)]
-            whys = {r.seed: _why(r, target, one, table.split, now, renew) for r in asked}
-            stay = _staying(asked, whys, seeds, target)
-            for run in asked:
-                why, refusal = _settle(run.seed, whys[run.seed], stay, precision)
-                if refusal:
-                    skipped[refusal].append(f"{one.name}, seed {run.seed}, on {column}")
-                if refusal or not why:
-                    continue
+        target = column if column != trained_on else None
+        asked = [r for r in runs_of(book, table, one, column) if seed in (None, r.seed)]
+        whys = {r.seed: _why(r, target, one, table.split, now, renew) for r in asked}
+        stay = _staying(asked, whys, seeds, target)
+        for run in asked:
+            why, refusal = _settle(run.seed, whys[run.seed], stay, precision)
+            if refusal:
+                skipped[refusal].append(f"{one.name}, seed {run.seed}, on {column}")
+            elif why:
                 step = steps.setdefault((run.collection, run.key), Step(run, why=why))
-                step.rows += [one.name] if one.name not in step.rows else []
-                step.targets += [target] if target and target not in step.targets else []
-                step.own |= target is None
+                step.add(one.name, target)
     return Plan(list(steps.values()), dict(skipped))
 
 
@@ -175,6 +173,15 @@ def _check_choice(
         raise SyntrieverError(f"{table.name}, row {row} has no cell on {collection}.")
     if collection not in folders:
         raise SyntrieverError(f"{collection}: {not_found(book, collection)}")
+
+
+def _cells(table: Table, collection: str | None, row: str | None) -> Iterator[tuple[Row, str, str]]:
+    """Yield the row, the column and the collection trained on of each cell that is asked for."""
+    for one in table.rows:
+        for column in table.columns_of(one) if one.system else []:
+            trained_on = one.trained_on or column
+            if row in (None, one.name) and collection in (None, trained_on, column):
+                yield one, column, trained_on
 
 
 def _reason_to_skip(
