@@ -5,7 +5,7 @@ from pathlib import Path
 
 from project import ROOT
 
-from syntriever.tables import cells, measured, rows
+from syntriever.tables import cells, measured, plan, rows
 
 COLLECTIONS = """
 concepts:
@@ -92,3 +92,18 @@ def record(run: cells.Run, source: dict, shift: float = 0.0, other: str | None =
         return head | made | {"scored_on": other, "scores": {"test": scores}}
     found = {"scores": {"test": scores}, "metrics": {"verify": {"refused": 3}}}
     return head | made | found | {"per_query": {"test": table}}
+
+
+def store_all(book, table="small", shift=0.0):
+    """Store a record of each run of a table that needs nothing special."""
+    for row in book.table(table).rows:
+        if row.system and not row.needs:
+            for run in measured.runs(book, book.table(table), row, "concepts"):
+                cells.store(run.file(), record(run, now(book)(run, None), shift))
+
+
+def steps(book, table="small", **options):
+    """Return what is left to run."""
+    return plan.missing(
+        book, book.table(table), now(book), {"concepts": "c", "other": "o"}, **options
+    ).steps

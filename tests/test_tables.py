@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from project import ROOT, inside, set_params
-from tables_project import TABLE, make_tables, now, record, write
+from tables_project import TABLE, make_tables, now, record, steps, store_all, write
 
 from syntriever import params
 from syntriever.errors import SyntrieverError
@@ -19,20 +19,6 @@ from syntriever.tables.runs import Machine
 def book(tmp_path, monkeypatch):
     monkeypatch.chdir(make_tables(tmp_path))
     return rows.load()
-
-
-def store_all(book, table="small", shift=0.0):
-    """Store a record of each run of a table that needs nothing special."""
-    for row in book.table(table).rows:
-        if row.system and not row.needs:
-            for run in measured.runs(book, book.table(table), row, "concepts"):
-                cells.store(run.file(), record(run, now(book)(run, None), shift))
-
-
-def steps(book, table="small", **options):
-    return plan.missing(
-        book, book.table(table), now(book), {"concepts": "c", "other": "o"}, **options
-    ).steps
 
 
 def test_committed_tables_are_valid():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from project import set_params
-from tables_project import make_tables, now, record, write
+from tables_project import make_tables, now, record, steps, store_all, write
 
 from syntriever.errors import SyntrieverError
 from syntriever.tables import cells, measured, plan, rows
@@ -15,20 +15,6 @@ from syntriever.tables.runs import _is_new
 def book(tmp_path, monkeypatch):
     monkeypatch.chdir(make_tables(tmp_path))
     return rows.load()
-
-
-def store_all(book, table="small", shift=0.0):
-    """Store a record of each run of a table that needs nothing special."""
-    for row in book.table(table).rows:
-        if row.system and not row.needs:
-            for run in measured.runs(book, book.table(table), row, "concepts"):
-                cells.store(run.file(), record(run, now(book)(run, None), shift))
-
-
-def steps(book, table="small", **options):
-    return plan.missing(
-        book, book.table(table), now(book), {"concepts": "c", "other": "o"}, **options
-    ).steps
 
 
 def test_unknown_names_are_refused(book):
@@ -63,13 +49,14 @@ def test_missing_runs_are_planned_once(book):
 def test_durations_are_of_the_same_kind(book):
     """A run's own time with another seed, else the longest on its collection, if it trained."""
     planned = steps(book)
-    assert "took" not in plan.describe(planned[0])
+    assert "took" not in plan.describe(planned[0]) and plan.duration(planned) == "3 to run"
     run = planned[1].run
     cells.store(run.file(), record(run, {}) | {"seconds": 6, "stages_run": ["evaluate"]})
     assert "took" not in plan.describe(planned[2])
     cells.store(run.file(), record(run, {}) | {"seconds": 120, "stages_run": ["train_stage1"]})
     assert "; it took 2 min" in plan.describe(planned[2])
     assert "; the longest of its kind on concepts took 2 min" in plan.describe(planned[0])
+    assert plan.duration(planned) == "3 to run, about 6 min"
 
 
 def test_a_run_without_the_tables_split_is_planned_again(book):
