@@ -35,21 +35,30 @@ def words(count: float) -> str:
     return "x" * round(count * TOKENS_PER_WORD * money.BYTES_PER_TOKEN)
 
 
-def tokens_a_query(passage: float, query: float) -> tuple[int, int]:
-    """Return the tokens in and out that one training query takes, all its calls together."""
+def tokens(passage: float, query: float) -> dict[str, tuple[int, int]]:
+    """Return the tokens in and out of one call, by prompt, for passages and queries of so many
+    words."""
     answers = estimate.usual_tokens(ROOT / "data/teacher/scifact.jsonl")
-
-    def tokens_in(name: str, **fields: str) -> int:
-        template = prompts.load(name, ROOT / "prompts")
-        return money.prompt_tokens(prompts.messages(template, **fields))
-
     asked, shown = words(query), words(passage)
     positive = "x" * answers["positive"] * money.BYTES_PER_TOKEN
-    into = sum(tokens_in(name, query=asked) for name in ("cot", "positive", "negative"))
-    into += tokens_in("relabel", query=asked, passage=positive)
-    into += COMPARISONS * tokens_in("compare", query=asked, passage_1=shown, passage_2=shown)
-    out = sum(answers[name] for name in ("cot", "positive", "negative", "relabel"))
-    return into, out + COMPARISONS * answers["compare"]
+    fields = {name: {"query": asked} for name in ("cot", "positive", "negative")}
+    fields["relabel"] = {"query": asked, "passage": positive}
+    fields["compare"] = {"query": asked, "passage_1": shown, "passage_2": shown}
+    return {
+        name: (money.prompt_tokens(prompts.messages(_template(name), **filled)), answers[name])
+        for name, filled in fields.items()
+    }
+
+
+def _template(name: str) -> prompts.Template:
+    return prompts.load(name, ROOT / "prompts")
+
+
+def tokens_a_query(passage: float, query: float) -> tuple[int, int]:
+    """Return the tokens in and out that one training query takes, all its calls together."""
+    calls = tokens(passage, query)
+    times = {name: COMPARISONS if name == "compare" else 1 for name in calls}
+    return tuple(sum(times[name] * calls[name][i] for name in calls) for i in (0, 1))
 
 
 def table() -> str:

@@ -139,10 +139,14 @@ def test_tables_of_the_pages_are_tables():
             assert set(row.uses) <= presets.keys() and row.set.keys() <= leaves()
 
 
-def test_costs_are_what_the_script_prints():
-    """The table of docs/teacher.md comes from benchmarks/teacher_costs.py."""
-    printed = runpy.run_path(str(ROOT / "benchmarks/teacher_costs.py"))["table"]()
-    assert printed in (ROOT / "docs/teacher.md").read_text("utf-8")
+@pytest.mark.parametrize(
+    ("script", "page"), [("teacher_costs", "teacher"), ("table_costs", "results")]
+)
+def test_costs_are_what_the_script_prints(script, page, monkeypatch):
+    """The tables of costs come from benchmarks/."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    printed = runpy.run_path(str(ROOT / f"benchmarks/{script}.py"))["table"]()
+    assert printed in (ROOT / f"docs/{page}.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", NAMES)
