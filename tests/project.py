@@ -24,6 +24,7 @@ QUICK = {
     "write_queries.passages": 6,
     "train_stage1.epochs": 2,
     "train_stage1.batch_size": 6,
+    "train_stage2.epochs": 1,
     "train_stage2.batch_size": 6,
     "evaluate.bootstrap_samples": 200,
 }

@@ -19,6 +19,7 @@ CHANGES = {
     "collection.path": "data/collections/cut_down",
     "train_stage1.epochs": 1,
     "train_stage1.batch_size": 6,
+    "train_stage2.epochs": 1,
     "train_stage2.batch_size": 6,
     "runtime.checkpoint_every_steps": 1,
 }
