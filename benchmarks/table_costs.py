@@ -9,6 +9,7 @@ becomes dev. Tokens and prices, one for all teachers: see teacher_costs.py.
 
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,13 +93,15 @@ class Work:
         found["compare"] = sum(map(_most_pairs, self.pairs.values()))
         return found
 
-    def gpu_hours(self, name: str) -> float:
-        """Hours to train all encoders on a collection and to encode with each what it searches."""
-        passages = sum(self.stage1.values()) * LABELLED[name]
-        passages += sum(self.stage2.values()) * SIZES[name][0]
-        searched = PASSAGES[name] + sum(PASSAGES[target] for target in self.targets)
+    def gpu_hours(self, parts: Iterable[str]) -> float:
+        """Hours to train all encoders on the collections joined, to encode what each searches."""
+        trained = sum(
+            sum(self.stage1.values()) * LABELLED[part] + sum(self.stage2.values()) * SIZES[part][0]
+            for part in parts
+        )
+        searched = sum(PASSAGES[name] for name in (*parts, *self.targets))
         encoders = len(self.untrained) + len(self.stage1) + len(self.stage2)
-        return (passages / TRAINED_A_SECOND + encoders * searched / ENCODED_A_SECOND) / 3600
+        return (trained / TRAINED_A_SECOND + encoders * searched / ENCODED_A_SECOND) / 3600
 
 
 def _all_pairs(k: int) -> int:
@@ -138,15 +141,15 @@ def line(name: str) -> list[str]:
     calls = into = out = hours = 0
     trained_on = works(name)
     for collection, work in trained_on.items():
-        for part in JOINED.get(collection, [collection]):
-            queries, _, *lengths = SIZES[part]
-            tokens = teacher_costs.tokens(lengths[0], lengths[1])
+        parts = JOINED.get(collection, (collection,))
+        hours += work.gpu_hours(parts)
+        for part in parts:
+            queries, _, *words = SIZES[part]
+            tokens = teacher_costs.tokens(*words)
             for prompt, times in work.calls().items():
                 calls += queries * times
                 into += queries * times * tokens[prompt][0]
                 out += queries * times * tokens[prompt][1]
-            hours += work.gpu_hours(part)
-            work.targets = set()  # scored on once, however many collections were joined
     money = teacher_costs.PRICES.cost(into, out)
     counts = [f"{calls:,}", f"{into / 1e6:,.0f} M", f"{out / 1e6:,.0f} M", f"{money:,.0f}"]
     return [name.removeprefix("table"), ", ".join(trained_on), *counts, f"{hours:,.1f}"]
