@@ -31,6 +31,9 @@ _OTHERS = {
     "cp",
     "tail",
     "rm",
+    "pip",
+    "unzip",
+    "cat",
 }  # what else may stand in a command that is only checked
 
 
