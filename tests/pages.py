@@ -34,6 +34,8 @@ _OTHERS = {
     "pip",
     "unzip",
     "cat",
+    "hf",
+    "mv",
 }  # what else may stand in a command that is only checked
 
 

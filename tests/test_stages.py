@@ -131,11 +131,12 @@ def test_bradley_terry_trains(project):
     assert hashes(project)[weights] != before[weights]
 
 
-def test_the_papers_row_runs(project):
-    """Table 1's row with the paper's data, losses and schedule, cut down to one epoch: no query is
-    written, one sum of positives is shared out, and each stage gives a model of its own."""
+@pytest.mark.parametrize("row", ["paper", "paper_own_schedule"])
+def test_the_papers_row_runs(project, row):
+    """Table 1's rows with the paper's data and losses, cut down to one epoch: no query is written,
+    one sum of positives is shared out, and each stage gives a model of its own."""
     book = rows.load(ROOT / "tables")
-    presets = book.table("table1").row("paper_own_schedule").uses
+    presets = book.table("table1").row(row).uses
     chosen = {name: value for preset in presets for name, value in book.presets[preset].items()}
     before = hashes(project)
     set_params(project, chosen | {"train_stage1.epochs": 1})

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from project import ROOT
-from tables_project import make_tables, now, record, write
+from tables_project import COLLECTIONS, make_tables, now, record, write
 
 from stages import tables
 from stages.tables import DOCUMENTS
@@ -59,6 +59,15 @@ def test_what_is_not_there_is_said(book):
     assert "0.0" not in "".join(line(book, "slow"))
     store(book, two)
     assert "×1 of 2 failed" in line(book, "slow")[0]
+
+
+def test_a_folder_that_can_be_made_is_no_need(tmp_path, monkeypatch):
+    """What has to be put there first is said, but only hardware, models and keys are needs."""
+    made = COLLECTIONS.replace("  path: collections/other", '  made_by: "Join it."')
+    monkeypatch.chdir(make_tables(tmp_path, collections=made))
+    book = rows.load()
+    text = render.render(book, book.table("moved"), now(book))
+    assert "not run yet: `python -m stages.tables run moved`. Join it." in text
 
 
 def test_stale_and_older_cells_are_marked(book):

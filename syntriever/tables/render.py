@@ -141,11 +141,13 @@ def _absent(book: Book, table: Table, found: Cell, notes: list[str]) -> str:
     if found.failed:
         return f"failed {_note(notes, 'failed: ' + found.failed[0])}"
     trained_on, column = (book.collections[n] for n in (found.trained_on, found.column))
-    needs = found.row.needs or trained_on.needs or trained_on.made_by
+    needs, made_by = found.row.needs or trained_on.needs, trained_on.made_by
     if found.scored_on is not None:
-        needs = needs or column.scoring_needs or column.made_by or column.needs
+        needs, made_by = needs or column.scoring_needs or column.needs, made_by or column.made_by
+    if needs:
+        return _note(notes, f"not run: {needs}")
     command = " ".join([_RUN, table.name, *(f"--uses {name}" for name in table.uses)])
-    return _note(notes, f"not run: {needs}" if needs else f"not run yet: `{command}`")
+    return _note(notes, f"not run yet: `{command}`" + (f". {made_by}" if made_by else ""))
 
 
 def _note(notes: list[str], words: str) -> str:
