@@ -47,6 +47,9 @@ PASSAGES = {name: size[1] for name, size in SIZES.items()} | {
     "climate-fever": 5_416_593,
     "scidocs": 25_657,
 }
+# Table 11: for so many questions one passage is written, and this one and the labelled one are
+# judged, by a prompt as long as the check's, with an answer of at most so many tokens.
+DERIVED, DERIVED_TOKENS = 1000, 32
 DECIDES_STAGE1 = ("encoder.", "teacher.model", "synthesize.", "verify.", "loss.distill")
 
 
@@ -150,9 +153,31 @@ def line(name: str) -> list[str]:
                 calls += queries * times
                 into += queries * times * tokens[prompt][0]
                 out += queries * times * tokens[prompt][1]
+    return [
+        name.removeprefix("table"),
+        ", ".join(trained_on),
+        *_counts(calls, into, out),
+        f"{hours:,.1f}",
+    ]
+
+
+def derived() -> list[str]:
+    """Return the line of Table 11, which trains nothing."""
+    written, judged = (
+        teacher_costs.tokens(*SIZES["hotpotqa"][2:])[prompt] for prompt in ("positive", "relabel")
+    )
+    into = DERIVED * (written[0] + 2 * judged[0])
+    out = DERIVED * (written[1] + 2 * DERIVED_TOKENS)
+    return ["11", "–", *_counts(3 * DERIVED, into, out), "–"]
+
+
+def _counts(calls: int, into: int, out: int) -> list[str]:
     money = teacher_costs.PRICES.cost(into, out)
-    counts = [f"{calls:,}", f"{into / 1e6:,.0f} M", f"{out / 1e6:,.0f} M", f"{money:,.0f}"]
-    return [name.removeprefix("table"), ", ".join(trained_on), *counts, f"{hours:,.1f}"]
+    return [f"{calls:,}", _millions(into), _millions(out), f"{money:,.0f}"]
+
+
+def _millions(tokens: float) -> str:
+    return f"{tokens / 1e6:,.{0 if tokens > 2e6 else 1}f} M"
 
 
 def table() -> str:
@@ -162,6 +187,7 @@ def table() -> str:
     heads += [f"USD at {prices.input:.2f} in, {prices.output:g} out", "GPU hours"]
     lines = [heads, ["---", "---"] + ["---:"] * (len(heads) - 2)]
     lines += [line(f"table{number}") for number in range(1, 11)]
+    lines.append(derived())
     return "\n".join("| " + " | ".join(one) + " |" for one in lines)
 
 
