@@ -173,11 +173,7 @@ def derived() -> list[str]:
 
 def _counts(calls: int, into: int, out: int) -> list[str]:
     money = teacher_costs.PRICES.cost(into, out)
-    return [f"{calls:,}", _millions(into), _millions(out), f"{money:,.0f}"]
-
-
-def _millions(tokens: float) -> str:
-    return f"{tokens / 1e6:,.{0 if tokens > 2e6 else 1}f} M"
+    return [f"{calls:,}", f"{into / 1e6:,.1f} M", f"{out / 1e6:,.1f} M", f"{money:,.0f}"]
 
 
 def table() -> str:
