@@ -213,7 +213,11 @@ def test_another_precision_is_named():
 
     assert _made_on({"device": "cpu"}) == "cpu"
     assert _made_on({"device": "cpu", "compute": {"compute.precision": "float32"}}) == "cpu"
-    assert _made_on({"device": "cpu", "compute": {"compute.precision": "bf16"}}) == "cpu, bf16"
+    typed = {"device": "cpu", "cpu": "AuthenticAMD family 25 model 17 (avx2, avx512f)"}
+    assert _made_on(typed) == "AuthenticAMD family 25 model 17"
+    bf16 = typed | {"compute": {"compute.precision": "bf16"}}
+    assert _made_on(bf16) == "AuthenticAMD family 25 model 17, bf16"
+    assert _made_on(typed | {"device": "cuda, H100"}) == "cuda, H100"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -183,7 +183,7 @@ def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
         texts += _compared(found, cells.get((found.row.against, column))) if compared else []
         texts += [_extra(found, name) for name in table.extras.values()]
         made = dict.fromkeys(_made_on(record) for record in found.records)
-        lines.append(_line([*texts, ", ".join(made)]))
+        lines.append(_line([*texts, "; ".join(made)]))
     if not lines:
         return []
     return ["", _line(heads), _line(["---"] * len(heads)), *lines]
@@ -239,7 +239,9 @@ def _line(texts: list[str]) -> str:
 
 
 def _made_on(record: dict) -> str:
-    """The device, and the precision where it is not the default: bf16 scores are not comparable to
-    the last digit."""
-    found = precision(record)
-    return record["device"] if found == "float32" else f"{record['device']}, {found}"
+    """The CPU's type or the GPU, and the precision where it is not the default: neither bf16's
+    scores nor another type's are comparable to the last digit."""
+    device, found = record["device"], precision(record)
+    if device == "cpu":
+        device = record.get("cpu", device).partition(" (")[0]  # without its instruction sets
+    return device if found == "float32" else f"{device}, {found}"
