@@ -27,6 +27,7 @@ _OPERATOR = re.compile(r"[();<>|&]+")
 _OTHERS = {
     "git",
     "export",
+    "unset",
     "head",
     "cp",
     "tail",
@@ -204,7 +205,7 @@ def check_params(changes: list[str], tmp_path: Path, values: bool) -> None:
 
     for change in changes:
         name = change.partition("=")[0]
-        if not name.startswith("+evaluate.collections."):
+        if not name.startswith("++evaluate.collections."):
             assert name in leaves(), f"{name} is no param"
     if not values:
         return

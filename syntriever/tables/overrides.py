@@ -89,7 +89,7 @@ def options(overrides: dict[str, object], collections: dict[str, str]) -> list[s
         collections: folders of the collections to score on besides, by name.
     """
     settings = [f"{name}={_hydra(value)}" for name, value in overrides.items()]
-    settings += [f"+evaluate.collections.{n}={_hydra(path)}" for n, path in collections.items()]
+    settings += [f"++evaluate.collections.{n}={_hydra(path)}" for n, path in collections.items()]
     return [part for setting in settings for part in ("-S", setting)]
 
 
