@@ -1,8 +1,10 @@
 """Table files, overrides and stored cells."""
 
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from project import ROOT, inside, set_params
@@ -132,12 +134,15 @@ def test_overrides_are_read_back_as_they_are(value):
     assert parsed.value() == value and type(parsed.value()) is type(value)
 
 
-def test_other_collections_become_new_keys():
-    from dvc.utils.hydra import to_hydra_overrides
+def test_other_collections_become_new_keys(tmp_path):
+    """Also the second time: `dvc exp run` leaves the first run's key in params.yaml."""
+    from dvc.utils.hydra import apply_overrides
 
-    (_, option) = overrides.options({}, {"dbpedia-pool": "/a/b"})
-    (parsed,) = to_hydra_overrides([option])
-    assert parsed.is_add() and parsed.key_or_group == "evaluate.collections.dbpedia-pool"
+    file = Path(shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml"))
+    for folder in ("/a/b", "/c/d"):
+        (_, option) = overrides.options({}, {"dbpedia-pool": folder})
+        apply_overrides(file, [option])
+        assert params.load_all(file).evaluate.collections == {"dbpedia-pool": folder}
 
 
 def test_overrides_come_in_order(book):
