@@ -128,6 +128,19 @@ def test_scores_stay_where_a_later_run_fails(book):
     assert "no space left" in text
 
 
+@pytest.mark.parametrize(
+    ("counted", "shown"), [(16200, "16200"), (0.76543, "0.7654"), (6, "6"), (1000, "1000")]
+)
+def test_what_was_counted_is_written_out(book, counted, shown):
+    """16200 pairs are no 1.62e+04."""
+    run = runs(book, "base")[0]
+    made = record(run, now(book)(run, None))
+    made["metrics"]["verify"]["refused"] = counted
+    cells.store(run.file(), made)
+    text = render.render(book, book.table("small"), now(book))
+    assert f"| {shown} | cpu |" in text
+
+
 def test_other_queries_are_not_compared(book):
     store(book, runs(book, "base")[0])
     run = runs(book, "slow")[0]

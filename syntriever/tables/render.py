@@ -216,7 +216,8 @@ def _extra(found: Cell, name: str) -> str:
     values = [record.get("metrics", {}).get(stage, {}).get(metric) for record in found.records]
     if any(not isinstance(value, int | float) for value in values):
         return "–"
-    return f"{sum(values) / len(values):.4g}"
+    mean = sum(values) / len(values)
+    return f"{mean:.0f}" if mean >= 1000 else f"{mean:.4g}"
 
 
 def _gain(found: Gain | None) -> str:
