@@ -133,7 +133,7 @@ def test_scores_stay_where_a_later_run_fails(book):
 )
 def test_what_was_counted_is_written_out(book, counted, shown):
     """16200 pairs are no 1.62e+04."""
-    run = runs(book, "base")[0]
+    run = runs(book, "slow")[0]
     made = record(run, now(book)(run, None))
     made["metrics"]["verify"]["refused"] = counted
     cells.store(run.file(), made)
