@@ -87,7 +87,8 @@ def record(run: cells.Run, source: dict, shift: float = 0.0, other: str | None =
             "interval": [mean - 0.05, mean + 0.05],
         }
     head = {"collection": run.collection, "seed": run.seed, "overrides": run.overrides}
-    made = {"device": "cpu", "seconds": 600, "stages_run": [], "made_from": source}
+    machine = {"device": "cpu", "cpu": "CPU (avx2)"}
+    made = machine | {"seconds": 600, "stages_run": [], "made_from": source}
     if other:
         return head | made | {"scored_on": other, "scores": {"test": scores}}
     found = {"scores": {"test": scores}, "metrics": {"verify": {"refused": 3}}}

@@ -101,7 +101,7 @@ def test_gains_are_paired_over_means_of_seeds(book):
         "| concepts: slow | 0: 85.0, 1: 95.0 | 95.0 | base | +40.0 (+40.0 to +40.0), p = 0.0002 |"
     )
     assert told in text
-    assert "| refused |" in text and "| 3 | cpu |" in text
+    assert "| refused |" in text and "| 3 | CPU |" in text
 
 
 def test_other_precisions_are_not_compared(book):
@@ -138,7 +138,7 @@ def test_what_was_counted_is_written_out(book, counted, shown):
     made["metrics"]["verify"]["refused"] = counted
     cells.store(run.file(), made)
     text = render.render(book, book.table("small"), now(book))
-    assert f"| {shown} | cpu |" in text
+    assert f"| {shown} | CPU |" in text
 
 
 def test_other_queries_are_not_compared(book):
@@ -167,7 +167,7 @@ def test_falls_elsewhere_are_warned_of(book):
     made["scores"]["test"]["stage1"] |= {"gain": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}
     cells.store(run.file("other"), made)
     text = render.render(book, book.table("moved"), now(book))
-    assert "| other: moved | 70.0 | untrained | -3.0 (-5.0 to -1.0), p = 0.0100 | – | cpu |" in text
+    assert "| other: moved | 70.0 | untrained | -3.0 (-5.0 to -1.0), p = 0.0100 | – | CPU |" in text
 
 
 def test_a_row_may_be_about_some_columns(book):
@@ -180,10 +180,10 @@ def test_a_row_may_be_about_some_columns(book):
     for run in runs(changed, "slow"):
         store(changed, run, metrics={"mine_pairs": {"asked": 7}, "verify": {"refused": 3}})
     shown = render.render(changed, changed.table("small"), now(changed))
-    assert "| asked | refused |" in shown and "| 7 | 3 | cpu |" in shown
+    assert "| asked | refused |" in shown and "| 7 | 3 | CPU |" in shown
     file.write_text(file.read_text("utf-8").replace("system: stage2", "system: stage1"), "utf-8")
     changed = rows.load()
-    assert "| – | 3 | cpu |" in render.render(changed, changed.table("small"), now(changed))
+    assert "| – | 3 | CPU |" in render.render(changed, changed.table("small"), now(changed))
 
 
 def test_leaderboard_puts_the_best_first(book):
@@ -224,10 +224,10 @@ def test_another_precision_is_named():
     """Cells in bf16 stand beside those in float32: the table says which are which."""
     from syntriever.tables.render import _made_on
 
-    assert _made_on({"device": "cpu"}) == "cpu"
-    assert _made_on({"device": "cpu", "compute": {"compute.precision": "float32"}}) == "cpu"
     typed = {"device": "cpu", "cpu": "AuthenticAMD family 25 model 17 (avx2, avx512f)"}
     assert _made_on(typed) == "AuthenticAMD family 25 model 17"
+    float32 = typed | {"compute": {"compute.precision": "float32"}}
+    assert _made_on(float32) == "AuthenticAMD family 25 model 17"
     bf16 = typed | {"compute": {"compute.precision": "bf16"}}
     assert _made_on(bf16) == "AuthenticAMD family 25 model 17, bf16"
     assert _made_on(typed | {"device": "cuda, H100"}) == "cuda, H100"

@@ -244,5 +244,5 @@ def _made_on(record: dict) -> str:
     scores nor another type's are comparable to the last digit."""
     device, found = record["device"], precision(record)
     if device == "cpu":
-        device = record.get("cpu", device).partition(" (")[0]  # without its instruction sets
+        device = record["cpu"].partition(" (")[0]  # without its instruction sets
     return device if found == "float32" else f"{device}, {found}"
