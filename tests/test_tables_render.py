@@ -82,26 +82,39 @@ def test_stale_and_older_cells_are_marked(book):
 def test_gains_are_paired_over_means_of_seeds(book):
     """Over the row named by `against`, for all and for the unseen queries, with interval and p; of
     the seeds that both have, since a lucky one is no gain over a mean."""
+    table = book.table("small")
+    slow, trained = two_seeds_and_one(book, "stage1")
+    found = measured.gain(slow, trained)
+    assert found.gain == pytest.approx(20.0) and found.seeds == 1
+    assert found.low == pytest.approx(20.0) and found.p < 0.001
+    assert measured.gain(slow, trained, unseen_only=True).gain == pytest.approx(20.0)
+    text = render.render(book, table, now(book))
+    assert "| refused |" in text and "| 3 | CPU |" in text
+
+
+@pytest.mark.parametrize("system", ["untrained", "bm25"])
+def test_what_no_seed_changes_stands_beside_every_seed(book, system):
+    """The untrained encoder is measured once, and a row of several seeds gains over it by all."""
+    slow, seedless = two_seeds_and_one(book, system)
+    found, back = measured.gain(slow, seedless), measured.gain(seedless, slow)
+    assert found.gain == pytest.approx(90.0 - {"untrained": 45.0, "bm25": 25.0}[system])
+    assert back.gain == pytest.approx(-found.gain) and found.seeds == back.seeds == 2
+    text = render.render(book, book.table("small"), now(book))
+    assert "| concepts: slow | 0: 85.0, 1: 95.0 | 95.0 | base | +45.0 (+45.0 to +45.0) ×2, " in text
+
+
+def two_seeds_and_one(book, system):
+    """Store `slow` with seeds 0 and 1, the second ten points better, and `base` with seed 0; return
+    both cells, `base` as the cell of that system."""
     store(book, runs(book, "base")[0])
     first, second = runs(book, "slow")
     store(book, first)
-    higher = record(second, now(book)(second, None), shift=0.1)
-    cells.store(second.file(), higher)
+    cells.store(second.file(), record(second, now(book)(second, None), shift=0.1))
     table = book.table("small")
-    slow, base = (
-        measured.cell(book, table, table.row(name), "concepts", now(book))
-        for name in ("slow", "base")
+    other = table.row("base").model_copy(update={"system": system})
+    return (
+        measured.cell(book, table, row, "concepts", now(book)) for row in (table.row("slow"), other)
     )
-    found = measured.gain(slow, base)
-    assert found.gain == pytest.approx(40.0) and found.seeds == 1
-    assert found.low == pytest.approx(40.0) and found.p < 0.001
-    assert measured.gain(slow, base, unseen_only=True).gain == pytest.approx(40.0)
-    text = render.render(book, table, now(book))
-    told = (
-        "| concepts: slow | 0: 85.0, 1: 95.0 | 95.0 | base | +40.0 (+40.0 to +40.0), p = 0.0002 |"
-    )
-    assert told in text
-    assert "| refused |" in text and "| 3 | CPU |" in text
 
 
 def test_other_precisions_are_not_compared(book):

@@ -13,6 +13,9 @@ SAMPLES = 10_000
 
 TOLERATED_POINTS = 100 * TOLERATED_FALL
 
+SEEDLESS = ("bm25", "untrained")
+"""The systems that no seed changes: their scores with one stand beside those with any other."""
+
 Now = Callable[[Run, str | None], dict]
 """What `cells.made_from` gives for a run, scored on its own or on another collection, today."""
 
@@ -60,6 +63,11 @@ class Cell:
     def seeds(self) -> set[int]:
         """Those that ran well."""
         return {record["seed"] for record in self.records}
+
+    @property
+    def seedless(self) -> bool:
+        """Whether its system is one that no seed changes."""
+        return self.row.system in SEEDLESS
 
     def per_seed(self, metric: str) -> dict[int, float]:
         """Return a metric of each seed, in percent."""
@@ -144,9 +152,12 @@ def _telling(lines: list[str]) -> str:
 def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
     """Compare two rows by a paired bootstrap over queries, each query's mean over the seeds that
     both have taken first: one seed may lie points from another. None where they share none, or
-    have not scored the same queries, or not in the same precision."""
-    shared = one.seeds & other.seeds
-    ours, theirs = (cell.per_query(unseen_only, shared) for cell in (one, other))
+    have not scored the same queries, or not in the same precision. What no seed changes is compared
+    with all of the other row's."""
+    shared = _shared_seeds(one, other)
+    ours, theirs = (
+        cell.per_query(unseen_only, None if cell.seedless else shared) for cell in (one, other)
+    )
     if ours is None or theirs is None or ours.shape != theirs.shape or not len(ours):
         return None
     first, second = one.records[0], other.records[0]
@@ -156,6 +167,12 @@ def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
         return None
     low, high, p = _bootstrap(ours - theirs)
     return Gain(100 * float((ours - theirs).mean()), 100 * low, 100 * high, p, len(shared))
+
+
+def _shared_seeds(one: Cell, other: Cell) -> set[int]:
+    if one.seedless or other.seedless:
+        return other.seeds if one.seedless else one.seeds
+    return one.seeds & other.seeds
 
 
 def gain_elsewhere(found: Cell) -> Gain | None:
