@@ -125,12 +125,14 @@ def _prompts(values: dict[str, object]) -> list[str]:
 
 
 def works(name: str) -> dict[str, Work]:
-    """Return the work of a table's published rows, by the collection that is trained on."""
-    encoder = [] if name == "table4" else ["e5"]
+    """Return the work of a table's published rows, by the collection that is trained on. A row that
+    names no encoder has the paper's, E5."""
     book, base = rows.load(ROOT / rows.FOLDER), params.load_all(ROOT / params.PARAMS_FILE)
-    table = book.table(name).with_presets(["paper_schedule", *encoder])
+    encoders = {preset for preset, values in book.presets.items() if "encoder.name" in values}
     found: dict[str, Work] = defaultdict(Work)
-    for row in table.rows:
+    for row in book.table(name).rows:
+        encoder = [] if encoders.intersection(row.uses) else ["e5"]
+        table = book.table(name).with_presets(["paper_schedule", *encoder])
         for column in row.published if "paper" in row.uses else []:
             trained_on = row.trained_on or column
             values = overrides.resolve(base, book.overrides(table, row, trained_on), row.name)
