@@ -101,6 +101,8 @@ def test_what_no_seed_changes_stands_beside_every_seed(book, system):
     assert back.gain == pytest.approx(-found.gain) and found.seeds == back.seeds == 2
     text = render.render(book, book.table("small"), now(book))
     assert "| concepts: slow | 0: 85.0, 1: 95.0 | 95.0 | base | +45.0 (+45.0 to +45.0) ×2, " in text
+    del slow.records[0]  # the seed that both were run with
+    assert measured.gain(slow, seedless).gain == pytest.approx(found.gain + 5.0)
 
 
 def two_seeds_and_one(book, system):

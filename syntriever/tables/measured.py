@@ -77,7 +77,8 @@ class Cell:
         self, unseen_only: bool = False, seeds: set[int] | None = None
     ) -> np.ndarray | None:
         """Return each judged query's nDCG@10, (queries,), its mean over all or these seeds."""
-        chosen = [r for r in self.records if seeds is None or r["seed"] in seeds]
+        every = seeds is None or self.seedless
+        chosen = [r for r in self.records if every or r["seed"] in seeds]
         tables = [r["per_query"][self.split] for r in chosen if "per_query" in r]
         if not tables or any(t["queries"] != tables[0]["queries"] for t in tables):
             return None
@@ -155,9 +156,7 @@ def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:
     have not scored the same queries, or not in the same precision. What no seed changes is compared
     with all of the other row's."""
     shared = _shared_seeds(one, other)
-    ours, theirs = (
-        cell.per_query(unseen_only, None if cell.seedless else shared) for cell in (one, other)
-    )
+    ours, theirs = (cell.per_query(unseen_only, shared) for cell in (one, other))
     if ours is None or theirs is None or ours.shape != theirs.shape or not len(ours):
         return None
     first, second = one.records[0], other.records[0]
