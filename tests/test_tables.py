@@ -233,6 +233,13 @@ def test_files_make_cells_stale_and_modules_make_them_old(book, file, stale, old
     assert {r for step in steps(book, renew=True) for r in step.rows} == stale | older
 
 
+def test_answers_that_are_not_here_make_nothing_stale(book):
+    """They can't be compared, as a collection that is elsewhere can't be."""
+    store_all(book)
+    cells.Path("data/teacher/concepts.jsonl").unlink()
+    assert verdict(book, "slow") == ("", False)
+
+
 def test_a_param_that_is_new_is_older_code(book):
     """A knob that did not exist says nothing of the data: it came with newer modules."""
     store_all(book)

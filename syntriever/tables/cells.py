@@ -95,7 +95,7 @@ def made_from(root: Path, values: dict[str, object], folders: dict[str, Path]) -
 def changes(then: dict, now: dict, system: str, scored_on: str | None) -> tuple[str, bool]:
     """Compare two outcomes of `made_from` for one system's scores.
 
-    A collection that is not here now can't have its hash compared.
+    A collection or a teacher's file that is not here now can't have its hash compared.
 
     Returns:
         What makes the scores stale, in words, empty where nothing does; and whether modules differ.
@@ -111,7 +111,7 @@ def changes(then: dict, now: dict, system: str, scored_on: str | None) -> tuple[
         f"{file} has changed"
         for stage in stages
         for file, value in then["inputs"].get(stage, {}).items()
-        if value != now["inputs"].get(stage, {}).get(file)
+        if value != (now["inputs"].get(stage, {}).get(file) or value)
     ]
     stale += [
         f"the collection {name} has changed"
