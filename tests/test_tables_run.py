@@ -128,5 +128,5 @@ def test_a_table_runs_and_goes_on_where_it_stopped(repository):
     # A row of another table is the same run: it is only scored on the other collection.
     out, err = tables("run", "moved")
     assert "Running stage 'transfer@other'" in err and "Running stage 'evaluate'" not in err
-    assert "| moved | 50.0 |" in out
+    assert "| moved `moved` | 50.0 |" in out
     assert "0 to run" in tables("run", "moved", "--dry")[0]

@@ -103,7 +103,7 @@ def _matrix(book: Book, table: Table, cells: dict, notes: list[str]) -> list[str
     corner = _heading(table.metrics[0]) if len(table.metrics) == 1 else ""
     lines = [_line([corner, *heads]), _line(["---", *["---:"] * len(heads)])]
     for row in table.rows:
-        texts = [row.label]
+        texts = [f"{row.label} `{row.name}`" if row.system else row.label]
         for column in table.columns:
             for metric in table.metrics:
                 published = table.published(row, column, metric)
@@ -207,7 +207,7 @@ def _seeds(found: Cell) -> str:
 
 def _marked(found: Cell) -> str:
     mark = " (stale)" if found.stale else " (older code)" if found.older_code else ""
-    return found.row.label + mark
+    return f"`{found.row.name}`{mark}"
 
 
 def _extra(found: Cell, name: str) -> str:
