@@ -24,13 +24,13 @@ _MARKS = re.compile(r"(<!-- tables:begin\b(.*?)-->\n).*?(<!-- tables:end -->)", 
 _RUN = "python -m stages.tables run"
 
 LEGEND = (
-    "In percent, measured / published, or measured alone where nothing is published; in round "
-    "brackets the 95% interval over queries. [1] alone: not run, for the reason below the table. "
-    "×3: the mean of three seeds; ×1 of 3: two are missing, or in another precision. stale [2]: "
-    "data, prompts or params have changed since; older code: only modules have. –: nothing to "
-    "measure. A gain is paired over the seeds that both rows have (what no seed changes stands "
-    "beside each); its interval and p are of the queries, and `each seed` shows how far one is "
-    "from another."
+    "In percent, measured / published, or measured alone where nothing is published; `like this`: "
+    "the row's name, for --row; in round brackets the 95% interval over queries. [1] alone: not "
+    "run, for the reason below the table. ×3: the mean of three seeds; ×1 of 3: two are missing, "
+    "or in another precision. stale [2]: data, prompts or params have changed since; older code: "
+    "only modules have. –: nothing to measure. A gain is paired over the seeds that both rows "
+    "have (what no seed changes stands beside each); its interval and p are of the queries, and "
+    "`each seed` shows how far one is from another."
 )
 
 
