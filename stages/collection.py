@@ -83,7 +83,10 @@ def join(
 def places() -> list[Path]:
     """Return the folders that hold collections, in the order in which they are searched."""
     listed = os.environ.get(VARIABLE, "").split(os.pathsep)
-    return [*(Path(place).expanduser() for place in listed if place), REPOSITORY_FOLDER]
+    try:
+        return [*(Path(place).expanduser() for place in listed if place), REPOSITORY_FOLDER]
+    except RuntimeError:
+        raise SyntrieverError(f"{VARIABLE} names a home folder that does not exist.") from None
 
 
 def find(name: str) -> Path | None:

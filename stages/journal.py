@@ -65,6 +65,8 @@ def export(
     """
     from syntriever.teacher import transfer
 
+    if file.is_dir():
+        raise SyntrieverError(f"{file} is a folder. Name the file to write.")
     with _opened(path) as opened:
         files.write_jsonl(file, transfer.records(opened, model))
     typer.echo(f"{file} written")

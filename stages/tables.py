@@ -11,6 +11,7 @@ import stages
 from stages.collection import find
 from syntriever import params
 from syntriever.errors import SyntrieverError
+from syntriever.files import replacing
 from syntriever.tables import cells, overrides, plan, rows, runs
 
 DOCUMENTS = (Path("docs/results.md"), Path("README.md"))
@@ -35,7 +36,7 @@ Uses = Annotated[
         "wins. May be given several times."
     ),
 ]
-Device = Annotated[str, typer.Option(help="The device, cpu or cuda. A cell names it.")]
+Device = Annotated[str | None, typer.Option(help="The device, cpu or cuda. A cell names it.")]
 Precision = Annotated[
     str | None, typer.Option(help="The precision, float32 or bf16. A cell names it.")
 ]
@@ -55,7 +56,7 @@ def run(
     dry: Dry = False,
     renew: Renew = False,
     uses: Uses = None,
-    device: Device = "cpu",
+    device: Device = None,
     precision: Precision = None,
 ) -> None:
     """Run the missing and the stale rows of TABLE, one after the other.
@@ -69,7 +70,7 @@ def run(
 
     Example: python -m stages.tables run table3 --collection concepts
     """
-    if device not in ("cpu", "cuda"):
+    if device not in (None, "cpu", "cuda"):
         raise SyntrieverError(f"--device {device}: cpu or cuda is expected.")
     if precision not in (None, "float32", "bf16"):
         raise SyntrieverError(f"--precision {precision}: float32 or bf16 is expected.")
@@ -88,6 +89,7 @@ def run(
         typer.echo(plan.duration(todo.steps))
         return
     failures, machine = 0, runs.Machine(device, precision)
+    machine.check()
     for number, step in enumerate(todo.steps, start=1):
         typer.secho(f"[{number} of {len(todo.steps)}] {plan.describe(step)}", bold=True, err=True)
         failure = runs.measure(step.run, folders, step.targets, step.own, machine)
@@ -106,7 +108,7 @@ def tune(
     seed: Seed = None,
     dry: Dry = False,
     renew: Renew = False,
-    device: Device = "cpu",
+    device: Device = None,
     precision: Precision = None,
 ) -> None:
     """Run the grid of tables/tune.yaml; print its rows by their dev score, the best first.
@@ -134,6 +136,7 @@ def print_overrides(
     """
     book = rows.load()
     chosen = _table(book, table, uses)
+    plan.check(book, chosen)
     one = chosen.row(row)
     if one.system is None:
         raise SyntrieverError(f"{table}, row {row} has published values only; nothing makes it.")
@@ -172,9 +175,10 @@ def show(
     if write:
         if names or uses:
             raise SyntrieverError("--write fills all tables as they are: no name, no --uses.")
-        for file in DOCUMENTS:
-            if not render.fill(file, book, _now(book)):
-                raise SyntrieverError(f"{file} lacks its marks <!-- tables:begin … --> and :end.")
+        filled = {file: render.filled(file, book, _now(book)) for file in DOCUMENTS}
+        for file, text in filled.items():
+            with replacing(file) as temporary:
+                temporary.write_text(text, "utf-8")
         return
     chosen = [_table(book, name, uses) for name in names or book.tables]
     typer.echo(render.LEGEND + "\n")

@@ -74,6 +74,11 @@ def now(book: rows.Book) -> measured.Now:
     return _now(book)
 
 
+def head(run: cells.Run) -> dict:
+    """What a record says of the run that it is of."""
+    return {"collection": run.collection, "seed": run.seed, "overrides": run.overrides}
+
+
 def record(run: cells.Run, source: dict, shift: float = 0.0, other: str | None = None) -> dict:
     """A record of a run in which each system scores 0.2 more than the one before."""
     values = [0.1, 0.2, 0.3, 0.4]
@@ -86,13 +91,12 @@ def record(run: cells.Run, source: dict, shift: float = 0.0, other: str | None =
             "ndcg_at_10_unseen": sum(table[system][1:]) / 3,
             "interval": [mean - 0.05, mean + 0.05],
         }
-    head = {"collection": run.collection, "seed": run.seed, "overrides": run.overrides}
     machine = {"device": "cpu", "cpu": "CPU (avx2)"}
     made = machine | {"seconds": 600, "stages_run": [], "made_from": source}
     if other:
-        return head | made | {"scored_on": other, "scores": {"test": scores}}
+        return head(run) | made | {"scored_on": other, "scores": {"test": scores}}
     found = {"scores": {"test": scores}, "metrics": {"verify": {"refused": 3}}}
-    return head | made | found | {"per_query": {"test": table}}
+    return head(run) | made | found | {"per_query": {"test": table}}
 
 
 def store_all(book, table="small", shift=0.0):

@@ -78,6 +78,13 @@ def test_paper_preset_holds_whatever_the_defaults_are():
         (("system: stage2, uses", "system: stage3, uses"), "row slow: system"),
         (("label: known,", ""), "row known: label Field required"),
         (("label: known,", "label: known, colour: 1,"), "row known: colour is not known"),
+        (("seeds: [0, 1]", "seeds: [0, 0]"), "row slow: seeds 0 stands there twice"),
+        (("seeds: [0, 1]", "seeds: [-1]"), "row slow: seeds.0"),
+        (("label: slow,", 'label: "slow\\nrow",'), "row slow: label should be one line"),
+        (("loss.tau: 0.1", "collection.path: x"), "slow: collection.path can't be set here"),
+        (("loss.tau: 0.1", "compute.device: cuda"), "slow: compute.device can't be set here"),
+        (("columns: [concepts, far]", "columns: [far, far]"), "columns far stands there twice"),
+        (("title: A", "metrics: [ndgc_at_10]\ntitle: A"), "ndgc_at_10 is not measured"),
         (("title: A small table", "title: [A"), "small.yaml, line"),
         (("title: A small table", "titel: A"), "small.yaml"),
         ((", set: {loss.tau: 0.2}, needs", ", set: {loss.tau: many}, needs"), "loss.tau"),
@@ -98,7 +105,13 @@ def test_faults_of_a_table_are_named(tmp_path, monkeypatch, change, words):
     ("file", "text", "words"),
     [
         ("presets", "slow: {loss.tua: 1}", "presets.yaml, slow: loss.tua is not a param"),
-        ("presets", "slow: 5", "presets.yaml, slow"),
+        ("presets", "slow: 5", "presets.yaml: slow should be"),
+        ("presets", "3: {loss.tau: 1}", "presets.yaml: 3"),
+        ("presets", "slow: {1: 2}", "presets.yaml: slow.1"),
+        ("presets", "slow: {loss.tau: {a: 1}}", "slow.loss.tau should be a number, a text"),
+        ("presets", "slow: {seed: 7}", "presets.yaml, slow: seed can't be set here"),
+        ("presets", "slow: {loss.tau: 2024-02-31}", "presets.yaml: a value can't be read"),
+        ("presets", "a: " + "[" * 3000, "presets.yaml"),
         (
             "collections",
             "concepts: {set: {x: 1}}\nfar: {}\nother: {}",
@@ -240,6 +253,51 @@ def test_answers_that_are_not_here_make_nothing_stale(book):
     assert verdict(book, "slow") == ("", False)
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda record: record.clear(), "collection Field required"),
+        (lambda record: record.pop("scores"), "has neither scores"),
+        (lambda record: record.pop("made_from"), "has neither scores"),
+        (lambda record: record["made_from"].pop("code"), "made_from.code Field required"),
+        (lambda record: record["scores"]["test"].update(stage1="well"), "scores.test.stage1"),
+        (lambda record: record["per_query"]["test"]["unseen"].pop(), "of different lengths"),
+        (lambda record: record.update(seed=1), "another run than its name says"),
+        (lambda record: record.update(collection="other"), "another run than its name says"),
+        (lambda record: record["overrides"].update({"loss.tau": 1}), "another run than its name"),
+    ],
+)
+def test_damaged_records_are_named(book, damage, words):
+    """Neither shown nor taken for measured, and no traceback."""
+    store_all(book)
+    run = measured.runs(book, book.table("small"), book.table("small").row("slow"), "concepts")[0]
+    stored = read_json(run.file())
+    damage(stored)
+    cells.store(run.file(), stored)
+    for look in (lambda: verdict(book, "slow"), lambda: steps(book)):
+        with pytest.raises(SyntrieverError, match=words) as caught:
+            look()
+        assert run.file().name in str(caught.value) and "git checkout" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "<<<<<<< HEAD\n", "stages: 3", "stages: {a: 1}"])
+def test_a_broken_pipeline_is_named(book, text):
+    store_all(book)
+    write(cells.Path("dvc.yaml"), text)
+    with pytest.raises(SyntrieverError, match=r"dvc\.yaml"):
+        steps(book)
+
+
+def test_measures_are_those_that_a_run_has():
+    """One more that is measured can be shown, too."""
+    book = rows.load(ROOT / "tables")
+    (run, *_) = measured.runs(
+        book, book.table("table1"), book.table("table1").row("ours"), "concepts"
+    )
+    found = read_json(ROOT / run.file())["scores"]["test"]["stage1"]
+    assert set(rows.MEASURES) == found.keys() - {"queries", "queries_unseen", "interval"}
+
+
 def test_a_param_that_is_new_is_older_code(book):
     """A knob that did not exist says nothing of the data: it came with newer modules."""
     store_all(book)
@@ -290,7 +348,7 @@ def test_a_machine_sets_what_params_do_not():
         "compute.device": "cuda",
         "compute.precision": "bf16",
     }
-    assert Machine("cpu", "bf16").settings() == {
+    assert Machine(None, "bf16").settings() == {
         "compute.precision": "bf16",
         "compute.instructions": "native",
     }

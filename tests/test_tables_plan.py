@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from project import set_params
-from tables_project import make_tables, now, record, steps, store_all, write
+from tables_project import head, make_tables, now, record, steps, store_all, write
 
 from syntriever.errors import SyntrieverError
 from syntriever.tables import cells, measured, plan, rows
@@ -51,9 +51,10 @@ def test_durations_are_of_the_same_kind(book):
     planned = steps(book)
     assert "took" not in plan.describe(planned[0]) and plan.duration(planned) == "3 to run"
     run = planned[1].run
-    cells.store(run.file(), record(run, {}) | {"seconds": 6, "stages_run": ["evaluate"]})
+    made = record(run, now(book)(run, None))
+    cells.store(run.file(), made | {"seconds": 6, "stages_run": ["evaluate"]})
     assert "took" not in plan.describe(planned[2])
-    cells.store(run.file(), record(run, {}) | {"seconds": 120, "stages_run": ["train_stage1"]})
+    cells.store(run.file(), made | {"seconds": 120, "stages_run": ["train_stage1"]})
     assert "; it took 2 min" in plan.describe(planned[2])
     assert "; the longest of its kind on concepts took 2 min" in plan.describe(planned[0])
     assert plan.duration(planned) == "3 to run, about 6 min"
@@ -144,5 +145,5 @@ def test_transfer_is_stored_beside_its_run(book):
 def test_a_failed_run_is_tried_again(book):
     store_all(book)
     run = measured.runs(book, book.table("small"), book.table("small").row("slow"), "concepts")[0]
-    cells.store(run.file(), {"overrides": run.overrides, "failed": ["out of memory"]})
+    cells.store(run.file(), head(run) | {"failed": ["out of memory"]})
     assert [(s.run.seed, s.why) for s in steps(book)] == [(0, "failed last time")]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from project import ROOT
-from tables_project import COLLECTIONS, make_tables, now, record, write
+from tables_project import COLLECTIONS, head, make_tables, now, record, write
 
 from stages import tables
 from stages.tables import DOCUMENTS
@@ -48,9 +48,8 @@ def test_measured_stands_beside_published(book):
 def test_what_is_not_there_is_said(book):
     """Not run yet, in need of something, failed, some seeds missing; never a number."""
     one, two = runs(book, "slow")
-    cells.store(
-        one.file(), {"overrides": {}, "failed": ["error: CUDA out of memory", "x", "ERROR: dvc"]}
-    )
+    failed = {"failed": ["error: the GPU gave up:", "CUDA out of memory", "x", "ERROR: dvc"]}
+    cells.store(one.file(), head(one) | failed)
     text = render.render(book, book.table("small"), now(book))
     assert "not run yet: `python -m stages.tables run small`" in text
     assert "not run: a GPU" in text and "not run: a key" in text
@@ -213,18 +212,41 @@ def test_documents_are_filled_between_marks(book):
     """Marks name their tables; text around stays; twice gives the same bytes."""
     file = cells.Path("results.md")
     file.write_text("a\n<!-- tables:begin small, by x -->\nold\n<!-- tables:end -->\nb\n", "utf-8")
-    assert render.fill(file, book, now(book))
-    text = file.read_text("utf-8")
+    text = render.filled(file, book, now(book))
     assert text.startswith("a\n<!-- tables:begin small, by x -->\n**A small table**")
     assert text.endswith("\n<!-- tables:end -->\nb\n")
     assert "old" not in text and "Elsewhere" not in text
-    render.fill(file, book, now(book))
-    assert file.read_text("utf-8") == text
-    file.write_text("<!-- tables:begin huge -->\n<!-- tables:end -->\n", "utf-8")
-    with pytest.raises(SyntrieverError, match="no table 'huge'"):
-        render.fill(file, book, now(book))
-    file.write_text("no marks", "utf-8")
-    assert not render.fill(file, book, now(book))
+    file.write_text(text, "utf-8")
+    assert render.filled(file, book, now(book)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<!-- tables:begin huge -->\n<!-- tables:end -->\n", "no table 'huge'"),
+        ("no marks", "lacks its marks"),
+        ("<!-- tables:begin small -->\nold\n", "lacks its marks"),
+        ("<!-- tables:begin a -->\n<!-- tables:begin b -->\n", "line 2: tables:begin where"),
+        ("<!-- tables:end -->\n", "line 1: tables:end where tables:begin"),
+        ("<!-- tables:begin small -->\n\n<!-- table:ende -->", "line 3: tables:ende where"),
+    ],
+)
+def test_damaged_marks_are_named(book, text, words):
+    """Where one is missing, all up to the next would be lost."""
+    file = cells.Path("results.md")
+    file.write_text(text, "utf-8")
+    with pytest.raises(SyntrieverError, match=words):
+        render.filled(file, book, now(book))
+
+
+def test_no_document_is_written_where_another_is_at_fault(book):
+    """Both or neither."""
+    good = "<!-- tables:begin small -->\n<!-- tables:end -->\n"
+    for file, text in zip(DOCUMENTS, (good, "no marks"), strict=True):
+        write(cells.Path(file), text)
+    with pytest.raises(SyntrieverError, match=r"README\.md lacks"):
+        tables.show(write=True)
+    assert DOCUMENTS[0].read_text("utf-8") == good
 
 
 def test_committed_documents_have_marks_for_every_table():
@@ -249,13 +271,11 @@ def test_another_precision_is_named():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_the_committed_page_is_what_show_writes(tmp_path, monkeypatch, document):
+def test_the_committed_page_is_what_show_writes(monkeypatch, document):
     """It has today's cells and rows, and says which cells older code made."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("SYNTRIEVER_COLLECTIONS", raising=False)
     book = rows.load()
-    page = tmp_path / "results.md"
-    page.write_text(document.read_text("utf-8"), "utf-8")
-    render.fill(page, book, tables._now(book))
     said = "run `python -m stages.tables show --write` and commit the documents"
-    assert page.read_text("utf-8") == document.read_text("utf-8"), said
+    found = render.filled(document, book, tables._now(book))
+    assert found == document.read_text("utf-8"), said

@@ -12,11 +12,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from syntriever import params, paths
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, replacing
+from syntriever.tables import rows
 from syntriever.tables.overrides import UNFIXED, leaves, without_folders
 
 FOLDER = paths.METRICS / "tables"
@@ -31,6 +32,9 @@ UPSTREAM = {
         *("mine_pairs", "train_stage2"),
     ),
 }
+
+
+_MEND = "Remove the file, so that it is measured again, or `git checkout` it."
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,67 @@ class Run:
         return FOLDER / self.collection / f"{self.key}{other}.json"
 
     def stored(self, scored_on: str | None = None) -> dict | None:
-        """Return its record, None where it was never run."""
+        """Return its record, None where it was never run; see `read` for errors."""
         file = self.file(scored_on)
-        return read_json(file) if file.exists() else None
+        return read(file) if file.exists() else None
+
+
+class _MadeFrom(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    params: dict[str, object]
+    code: dict[str, str]
+    inputs: dict[str, dict[str, str | None]]
+    collections: dict[str, str]
+
+
+class _Stored(BaseModel):
+    """What a record holds, for its check; a failed run has no scores."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    collection: str
+    seed: int
+    overrides: dict[str, object]
+    failed: list[str] | None = None
+    scores: dict[str, dict[str, dict[str, float | list[float]]]] | None = None
+    per_query: dict[str, dict[str, list[str] | list[float]]] = {}
+    scored_on: str | None = None
+    device: str = ""
+    cpu: str = ""
+    seconds: float = 0
+    stages_run: list[str] = []
+    compute: dict[str, object] = {}
+    made_from: _MadeFrom | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "_Stored":
+        if self.failed is None and not (self.scores and self.made_from and self.device):
+            raise ValueError("has neither scores with their origin nor a failure")
+        for split, table in self.per_query.items():
+            if {len(values) for values in table.values()} != {len(table.get("queries", ()))}:
+                raise ValueError(f"per_query.{split} has lists of different lengths")
+        return self
+
+
+def read(file: Path) -> dict:
+    """Return a stored record.
+
+    Raises:
+        SyntrieverError: it is no record, or of another run than its name says.
+    """
+    record = read_json(file)
+    try:
+        found = _Stored.model_validate(record)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        spot = ".".join(map(str, fault["loc"]))
+        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise SyntrieverError(f"{file}: {spot} {message}. {_MEND}".replace(":  ", ": ")) from None
+    run = Run(found.collection, found.overrides, found.seed)
+    if run.file(found.scored_on).name != file.name or file.parent.name != found.collection:
+        raise SyntrieverError(f"{file} holds another run than its name says. {_MEND}")
+    return record
 
 
 def store(file: Path, record: dict) -> None:
@@ -125,7 +187,9 @@ def changes(then: dict, now: dict, system: str, scored_on: str | None) -> tuple[
 
 def _definitions(file: Path) -> dict[str, list[str]]:
     """Each stage's deps as dvc.yaml has them, params unfilled."""
-    stages = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))["stages"]
+    stages = rows.read(file).get("stages")
+    if not isinstance(stages, dict) or not all(isinstance(one, dict) for one in stages.values()):
+        raise SyntrieverError(f"{file} has no stages. Restore it: `git checkout {file}`.")
     return {name: stage.get("do", stage).get("deps", []) for name, stage in stages.items()}
 
 

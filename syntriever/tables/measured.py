@@ -147,7 +147,9 @@ def _telling(lines: list[str]) -> str:
     """Return the stage's own message among the last lines of a run: DVC's come after it."""
     own = [line for line in lines if not line.startswith("ERROR:")]
     errors = [line for line in own if line.startswith("error:")]
-    return next(iter([*errors[-1:], *own[-1:], *lines[-1:]]), "no message")
+    found = next(iter([*errors[-1:], *own[-1:], *lines[-1:]]), "no message")
+    after = own[own.index(found) + 1 :] if found.endswith(":") else []
+    return " ".join([found, *after[:1]])  # a heading tells nothing without its first line
 
 
 def gain(one: Cell, other: Cell, unseen_only: bool = False) -> Gain | None:

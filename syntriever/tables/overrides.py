@@ -42,10 +42,10 @@ def flatten(values: BaseModel, prefix: str = "") -> dict[str, object]:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Refuse what is no param, naming the nearest that is.
+    """Refuse what is no param, naming the nearest that is, and what is no row's to set.
 
     Raises:
-        SyntrieverError: a name is no leaf of params.yaml.
+        SyntrieverError: a name is no leaf of params.yaml, or not part of what a run is.
     """
     known = leaves()
     for name in names:
@@ -53,6 +53,11 @@ def check_names(names: Iterable[str], where: str) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ". params.yaml has them all"
             raise SyntrieverError(f"{where}: {name} is not a param{hint}")
+        if name == "seed" or UNFIXED.fullmatch(name):
+            raise SyntrieverError(
+                f"{where}: {name} can't be set here. Seeds stand in `seeds`, collections in "
+                "`columns` and `trained_on`; --device and --precision say what computes."
+            )
 
 
 def resolve(base: params.Params, overrides: dict[str, object], where: str) -> dict[str, object]:

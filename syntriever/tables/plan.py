@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 from syntriever import params
 from syntriever.errors import SyntrieverError
-from syntriever.files import read_json
 from syntriever.tables import cells, measured, overrides
 from syntriever.tables.cells import Run
 from syntriever.tables.measured import Now
@@ -131,7 +130,10 @@ def check(book: Book, table: Table) -> None:
 
 def not_found(book: Book, collection: str) -> str:
     """Say how a collection gets here."""
-    how = book.collections[collection].made_by or (
+    known = book.collections[collection]
+    if known.path:
+        return f"{known.path}, its `path` in tables/collections.yaml, is no folder here."
+    how = known.made_by or (
         "Set the environment variable SYNTRIEVER_COLLECTIONS to the folder that holds it, or "
         "`python -m stages.collection get NAME`."
     )
@@ -263,7 +265,8 @@ def _last(run: Run) -> tuple[float | None, str]:
     """How long this run took with any seed, else the longest on its collection with the same
     encoder and as many queries (written ones or none); of those that trained, since one whose
     models lay in DVC's cache says nothing of the next."""
-    records = [read_json(file) for file in sorted((cells.FOLDER / run.collection).glob("*.json"))]
+    files = sorted((cells.FOLDER / run.collection).glob("*.json"))
+    records = [cells.read(file) for file in files]
     records = [r for r in records if "train_stage1" in r.get("stages_run", [])]
     same = [r["seconds"] for r in records if r["overrides"] == run.overrides]
     if same:

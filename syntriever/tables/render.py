@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from syntriever.errors import SyntrieverError
-from syntriever.files import replacing
 from syntriever.tables.cells import UPSTREAM
 from syntriever.tables.measured import (
     Cell,
@@ -34,12 +33,13 @@ LEGEND = (
 )
 
 
-def fill(file: Path, book: Book, now: Now) -> bool:
-    """Put the tables between a file's marks, `<!-- tables:begin table1 losses -->` and
-    `<!-- tables:end -->`; a mark without names takes all tables. Tell whether there are marks.
+def filled(file: Path, book: Book, now: Now) -> str:
+    """Return a file's text with the tables between its marks, `<!-- tables:begin table1 losses -->`
+    and `<!-- tables:end -->`; a mark without names takes all tables.
 
     Raises:
-        SyntrieverError: the file or a table that it names does not exist.
+        SyntrieverError: the file or a table that it names does not exist, or its marks are not
+            there in pairs.
     """
     try:
         text = file.read_text("utf-8")
@@ -47,6 +47,9 @@ def fill(file: Path, book: Book, now: Now) -> bool:
         raise SyntrieverError(
             f"{file} does not exist. Run this from the repository's root."
         ) from None
+    except UnicodeDecodeError as error:
+        raise SyntrieverError(f"{file}: not UTF-8 (at byte {error.start}). Convert it.") from None
+    _check_marks(file, text)
 
     def tables(match: re.Match) -> str:
         # Names stand before the comma; after it, words for people.
@@ -54,11 +57,21 @@ def fill(file: Path, book: Book, now: Now) -> bool:
         shown = "\n".join(render(book, book.table(name), now) for name in names)
         return f"{match[1]}{shown}{match[3]}"
 
-    filled, count = _MARKS.subn(tables, text)
-    if filled != text:
-        with replacing(file) as temporary:
-            temporary.write_text(filled, "utf-8")
-    return count > 0
+    return _MARKS.sub(tables, text)
+
+
+def _check_marks(file: Path, text: str) -> None:
+    expected = "begin"
+    for number, line in enumerate(text.splitlines(), start=1):
+        for mark in re.findall(r"<!-- *tables?: *(\w+)", line):
+            if mark != expected:
+                raise SyntrieverError(
+                    f"{file}, line {number}: tables:{mark} where tables:{expected} is expected. "
+                    "Tables stand between <!-- tables:begin … --> and <!-- tables:end -->."
+                )
+            expected = "end" if mark == "begin" else "begin"
+    if expected == "end" or "tables:begin" not in text:
+        raise SyntrieverError(f"{file} lacks its marks <!-- tables:begin … --> and :end.")
 
 
 def render(book: Book, table: Table, now: Now) -> str:

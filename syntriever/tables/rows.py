@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -14,10 +23,38 @@ from syntriever.tables.overrides import check_names
 
 FOLDER = Path("tables")
 
+MEASURES = (
+    *(f"ndcg_at_{cut}" for cut in (1, 3, 5, 10, 100)),
+    *("map_at_100", "recall_at_10", "recall_at_100", "mrr_at_10", "ndcg_at_10_unseen"),
+)
+"""What is measured of a system in percent: the `metrics` that a table can show."""
+
+
+def _each_once(values: list) -> list:
+    doubled = next((value for value in values if values.count(value) > 1), None)
+    if doubled is not None:
+        raise ValueError(f"{doubled} stands there twice")
+    return values
+
+
+def _param(value: object) -> object:
+    texts = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if not (value is None or texts or isinstance(value, bool | int | float | str)):
+        raise ValueError("should be a number, a text, a list of texts, true, false or null")
+    return value
+
+
+def _one_line(text: str) -> str:
+    if "\n" in text.strip():
+        raise ValueError("should be one line")
+    return text
+
+
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_each_once)]
 Percent = Annotated[float, Field(ge=0, le=100)]
-Value = bool | int | float | str | list[str] | None
-Overrides = dict[str, Value]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Overrides = dict[str, Annotated[object, BeforeValidator(_param)]]
 
 
 class _Strict(BaseModel):
@@ -35,14 +72,14 @@ class Row(_Strict):
     """One row of a table: the params that make it and the system of that run that it shows."""
 
     name: Name
-    label: str
+    label: Annotated[str, AfterValidator(_one_line)]
     system: Literal["bm25", "untrained", "stage1", "stage2"] | None = None
     """None: the row has published values only."""
     uses: list[str] = []
     """Names of presets, whose overrides come first."""
     set: Overrides = {}
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)] = [0]
+    columns: Names | None = None
     """Of the table's columns those that it is about; None: all."""
     trained_on: str | None = None
     """The columns are other collections, which the encoder trained on this one is scored on."""
@@ -63,8 +100,8 @@ class Table(_Strict):
     about: str
     source: str = ""
     """Of the published values; empty for a table of our own."""
-    columns: Annotated[list[Name], Field(min_length=1)]
-    metrics: Annotated[list[Name], Field(min_length=1)] = ["ndcg_at_10"]
+    columns: Names
+    metrics: Names = ["ndcg_at_10"]
     split: Literal["dev", "test"] = "test"
     uses: list[str] = []
     """Names of presets for every row, after its own and before its `set`."""
@@ -75,9 +112,14 @@ class Table(_Strict):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Table":
         names = [row.name for row in self.rows]
+        unknown = [metric for metric in self.metrics if metric not in MEASURES]
+        if unknown and any(row.system for row in self.rows):
+            raise ValueError(f"metrics: {unknown[0]} is not measured; {', '.join(MEASURES)} are")
         for row in self.rows:
             if names.count(row.name) > 1:
                 raise ValueError(f"two rows are called {row.name}")
+            if row.trained_on and self.split != "test":
+                raise ValueError(f"row {row.name}: trained_on: other collections have test alone")
             others = {other.name for other in self.rows if other.system and other is not row}
             if row.against is not None and row.against not in others:
                 raise ValueError(
@@ -146,6 +188,12 @@ class Collection(_Strict):
     """How its folder gets here, in a sentence, where `stages.collection get` can't bring it."""
 
 
+class Presets(RootModel[dict[Name, Overrides]]):
+    """What tables/presets.yaml holds."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
 @dataclass(frozen=True)
 class Book:
     """All of tables/."""
@@ -184,12 +232,10 @@ def load(folder: Path = FOLDER) -> Book:
     """
     collections = {
         str(name): _checked(Collection, entry, f"{folder}/collections.yaml, {name}")
-        for name, entry in _read(folder / "collections.yaml").items()
+        for name, entry in read(folder / "collections.yaml").items()
     }
-    presets = _read(folder / "presets.yaml")
+    presets = _checked(Presets, read(folder / "presets.yaml"), f"{folder}/presets.yaml").root
     for name, preset in presets.items():
-        if not isinstance(preset, dict):
-            raise SyntrieverError(f"{folder}/presets.yaml, {name}: params and values are expected")
         check_names(preset, f"{folder}/presets.yaml, {name}")
     for name, collection in collections.items():
         where = f"{folder}/collections.yaml, {name}"
@@ -205,7 +251,7 @@ def load(folder: Path = FOLDER) -> Book:
 
 
 def _table(file: Path, collections: dict[str, Collection], presets: dict[str, Overrides]) -> Table:
-    table = _checked(Table, {"name": file.stem} | _read(file), str(file))
+    table = _checked(Table, {"name": file.stem} | read(file), str(file))
     for preset in table.uses:
         refuse_unknown(preset, presets, f"{file}: uses", "presets.yaml")
     for column in table.columns:
@@ -249,8 +295,12 @@ def _fields(model: type[BaseModel], place: tuple) -> list[str]:
     return list((Row if in_row and len(place) == 3 else model).model_fields)
 
 
-def _read(file: Path) -> dict:
-    """Parse by YAML 1.2 rules, as params.yaml is (1.1 would read 2e-5 as text)."""
+def read(file: Path) -> dict:
+    """Parse by YAML 1.2 rules, as params.yaml is (1.1 would read 2e-5 as text).
+
+    Raises:
+        SyntrieverError: the file is missing or is no YAML of names and values.
+    """
     try:
         values = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
     except FileNotFoundError:
@@ -264,6 +314,8 @@ def _read(file: Path) -> dict:
         line = mark.line + 1 if mark else "?"
         problem = str(getattr(error, "problem", error)).strip().splitlines()[0]
         raise SyntrieverError(f"{file}, line {line}: not YAML ({problem}).") from None
+    except (ValueError, RecursionError) as error:  # the 31st of February, a thousand brackets
+        raise SyntrieverError(f"{file}: a value can't be read ({error}). Remove it.") from None
     if not isinstance(values, dict):
         raise SyntrieverError(f"{file}: names and values are expected, such as `title: …`.")
     return values

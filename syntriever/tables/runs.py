@@ -36,19 +36,28 @@ _NO_STAGE = ("ndcg_at_10.json", "record.json")  # of metrics/: what no stage cou
 class Machine:
     """What runs are computed on, and in what precision; params.yaml says it where this does not."""
 
-    device: str = "cpu"
+    device: str | None = None
     precision: str | None = None
 
     def settings(self) -> dict[str, object]:
-        """Return the params that differ from params.yaml."""
-        chosen: dict[str, object] = {}
-        if self.device != "cpu":
-            chosen["compute.device"] = self.device
-        if self.precision is not None:
-            chosen["compute.precision"] = self.precision
-        if self.precision == "bf16" and self.device == "cpu":
+        """Return the params that it sets."""
+        wanted = {"compute.device": self.device, "compute.precision": self.precision}
+        chosen = {name: value for name, value in wanted.items() if value is not None}
+        if self.precision == "bf16" and self.device != "cuda":
             chosen["compute.instructions"] = "native"  # avx2 has no bf16
         return chosen
+
+    def check(self) -> None:
+        """Refuse what no run could use.
+
+        Raises:
+            SyntrieverError: a GPU is asked for, and none is here.
+        """
+        if (self.device or params.load_all().compute.device) == "cuda":
+            import torch  # late: seconds
+
+            if not torch.cuda.is_available():
+                raise SyntrieverError("No GPU that PyTorch can use is here: --device cpu.")
 
 
 def measure(
@@ -83,7 +92,6 @@ def measure(
                 store(run.file(target), (run.stored(target) or head) | {"failed": tail})
             return "\n".join(tail)
         head |= {
-            "device": _device(machine.device),
             "cpu": cpu_type(),
             "seconds": round(time.monotonic() - started),
             "stages_run": ran,
@@ -102,7 +110,8 @@ def _store_all(
     run: Run, copy: Path, head: dict, folders: dict[str, str], targets: list[str], own: bool
 ) -> None:
     values = flatten(params.load_all(copy / params.PARAMS_FILE))
-    head |= {"compute": {n: v for n, v in values.items() if n.startswith("compute.")}}
+    head["device"] = _device(values["compute.device"])
+    head["compute"] = {n: v for n, v in values.items() if n.startswith("compute.")}
     for target in [*targets, None]:  # its own scores last: they say that the run is done
         here = {name: copy / folders[name] for name in (run.collection, target) if name}
         source = made_from(copy, values, here)
