@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import teacher_costs  # noqa: E402
 
+import stages  # noqa: E402
 from syntriever import params  # noqa: E402
 from syntriever.tables import overrides, rows  # noqa: E402
 
@@ -190,4 +191,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    stages.run(lambda: print(table()))
