@@ -90,6 +90,7 @@ def run(
         return
     failures, machine = 0, runs.Machine(device, precision)
     machine.check()
+    runs.check_targets({Path(folders[name]) for step in todo.steps for name in step.targets})
     for number, step in enumerate(todo.steps, start=1):
         typer.secho(f"[{number} of {len(todo.steps)}] {plan.describe(step)}", bold=True, err=True)
         failure = runs.measure(step.run, folders, step.targets, step.own, machine)

@@ -48,9 +48,10 @@ def make_tables(folder: Path, **files: str) -> Path:
     for name, text in texts.items():
         write(folder / "tables" / f"{name}.yaml", text)
     for name in ("concepts", "other"):
-        write(folder / f"collections/{name}/corpus.jsonl", name)
-        write(folder / f"collections/{name}/queries.jsonl", name)
-        write(folder / f"collections/{name}/qrels/test.tsv", name)
+        write(folder / f"collections/{name}/corpus.jsonl", f'{{"_id": "p", "text": "{name}"}}')
+        write(folder / f"collections/{name}/queries.jsonl", f'{{"_id": "q", "text": "{name}"}}')
+        qrels = "query-id\tcorpus-id\tscore\nq\tp\t1\n"
+        write(folder / f"collections/{name}/qrels/test.tsv", qrels)
     for name in ("params.yaml", "dvc.yaml", "prompts", "stages", "syntriever"):
         if (ROOT / name).is_dir():
             shutil.copytree(

@@ -130,3 +130,13 @@ def test_a_table_runs_and_goes_on_where_it_stopped(repository):
     assert "Running stage 'transfer@other'" in err and "Running stage 'evaluate'" not in err
     assert "| moved `moved` | 50.0 |" in out
     assert "0 to run" in tables("run", "moved", "--dry")[0]
+
+
+def test_what_can_never_run_is_refused_before_anything_runs(repository, monkeypatch):
+    """A collection that can't be scored on, after the training; a GPU that is not here."""
+    qrels = repository / "collections/other/qrels/test.tsv"
+    write(qrels, "query-id\tcorpus-id\tscore\nq\tnowhere\t1\n")
+    assert "nowhere" in tables("run", "moved", code=1)[1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "No GPU" in tables("run", "small", "--device", "cuda", code=1)[1]
+    assert not (repository / "metrics").exists()

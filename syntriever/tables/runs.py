@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,21 @@ class Machine:
 
             if not torch.cuda.is_available():
                 raise SyntrieverError("No GPU that PyTorch can use is here: --device cpu.")
+
+
+def check_targets(folders: Iterable[Path]) -> None:
+    """Read collections to score on before anything trains: they are scored last.
+
+    Raises:
+        SyntrieverError: one can't be scored on.
+    """
+    from syntriever import evaluation, transfer  # late: seconds
+
+    settings = params.load_all().evaluate
+    for folder in folders:
+        with tempfile.TemporaryDirectory() as place:
+            split, _ = transfer.read(folder, Path(place) / "corpus.arrow")
+            evaluation.refuse_own_ids(split, folder / "qrels/test.tsv", settings)
 
 
 def measure(
