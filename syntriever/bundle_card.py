@@ -113,7 +113,8 @@ def of_model(facts: Facts, earlier: str | None) -> str:
         facts: what is known of it.
         earlier: the card that training wrote, which holds the recipe; None for the untrained.
     """
-    text = (earlier or _UNTRAINED).replace(f'"models/{facts.system}"', '"model"')
+    # Where nothing was aligned stage 2 is stage 1, card and all.
+    text = re.sub(r'"models/\w+"', '"model"', earlier or _UNTRAINED)
     sections = [_recipe(facts), _data(facts), _scores(facts), _elsewhere(facts), _licences(facts)]
     return "\n\n".join([text.rstrip(), *filter(None, sections)]) + "\n"
 

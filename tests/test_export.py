@@ -12,7 +12,7 @@ import pytest
 from project import set_params
 
 from stages.export import export as command
-from syntriever import exporting, params, paths
+from syntriever import bundle_card, exporting, params, paths
 from syntriever.collection import Corpus
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl, write_json
@@ -104,6 +104,13 @@ def test_the_model_is_whole(bundle):
     copied = contents(bundle / "model")
     assert original.keys() == copied.keys()
     assert {name for name in copied if copied[name] != original[name]} == {"README.md"}
+
+
+def test_a_card_of_another_stage_names_the_bundle_too(bundle, project):
+    """Without alignment stage 2 is a copy of stage 1, with its card."""
+    facts = bundle_card.gather("stage2")
+    card = bundle_card.of_model(facts, 'SentenceTransformer("models/stage1")')
+    assert card.startswith('SentenceTransformer("model")')
 
 
 def test_the_card_tells_all(bundle, project):
