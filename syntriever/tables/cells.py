@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from syntriever import params, paths
 from syntriever.errors import SyntrieverError
@@ -109,12 +109,9 @@ def read(file: Path) -> dict:
     """
     record = read_json(file)
     try:
-        found = _Stored.model_validate(record)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        spot = ".".join(map(str, fault["loc"]))
-        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise SyntrieverError(f"{file}: {spot} {message}. {_MEND}".replace(":  ", ": ")) from None
+        found = rows.checked(_Stored, record, str(file))
+    except SyntrieverError as error:
+        raise SyntrieverError(f"{error}. {_MEND}") from None
     run = Run(found.collection, found.overrides, found.seed)
     if run.file(found.scored_on).name != file.name or file.parent.name != found.collection:
         raise SyntrieverError(f"{file} holds another run than its name says. {_MEND}")

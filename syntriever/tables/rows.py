@@ -231,10 +231,10 @@ def load(folder: Path = FOLDER) -> Book:
         SyntrieverError: a file is missing or malformed; it says which, and which row.
     """
     collections = {
-        str(name): _checked(Collection, entry, f"{folder}/collections.yaml, {name}")
+        str(name): checked(Collection, entry, f"{folder}/collections.yaml, {name}")
         for name, entry in read(folder / "collections.yaml").items()
     }
-    presets = _checked(Presets, read(folder / "presets.yaml"), f"{folder}/presets.yaml").root
+    presets = checked(Presets, read(folder / "presets.yaml"), f"{folder}/presets.yaml").root
     for name, preset in presets.items():
         check_names(preset, f"{folder}/presets.yaml, {name}")
     for name, collection in collections.items():
@@ -251,7 +251,7 @@ def load(folder: Path = FOLDER) -> Book:
 
 
 def _table(file: Path, collections: dict[str, Collection], presets: dict[str, Overrides]) -> Table:
-    table = _checked(Table, {"name": file.stem} | read(file), str(file))
+    table = checked(Table, {"name": file.stem} | read(file), str(file))
     for preset in table.uses:
         refuse_unknown(preset, presets, f"{file}: uses", "presets.yaml")
     for column in table.columns:
@@ -272,7 +272,8 @@ def refuse_unknown(name: str, known: dict, where: str, file: str) -> None:
         raise SyntrieverError(f"{where}: {name} is not in {file}, which has {', '.join(known)}.")
 
 
-def _checked(model: type[BaseModel], values: object, where: str) -> BaseModel:
+def checked(model: type[BaseModel], values: object, where: str) -> BaseModel:
+    """Return the values as a model; raise SyntrieverError with the place of the first fault."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
