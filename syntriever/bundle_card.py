@@ -14,8 +14,8 @@ from syntriever.tolerance import TOLERATED_FALL
 _SYSTEMS = {
     "bm25": "BM25",
     "untrained": "untrained encoder",
-    "stage1": "distilled (stage 1)",
-    "stage2": "distilled and aligned (stage 2)",
+    "stage1": "stage 1",
+    "stage2": "stages 1 and 2",
 }
 _MEASURES = {
     "ndcg_at_10": "nDCG@10",
@@ -26,30 +26,37 @@ _MEASURES = {
     "queries": "queries",
 }
 # The stages whose counts tell what each system was made from.
+_STAGE1 = ("prepare", "write_queries", "synthesize", "verify")
 _MADE_FROM = {
     "untrained": ("prepare",),
-    "stage1": ("prepare", "write_queries", "synthesize", "verify"),
-    "stage2": ("prepare", "write_queries", "synthesize", "verify", "mine_pairs"),
+    "stage1": (*_STAGE1, "train_stage1"),
+    "stage2": (*_STAGE1, "train_stage1", "mine_pairs", "train_stage2"),
 }
 
 # The groups of params that make each system, from the collection to its weights.
 _STAGE1_GROUPS = ("encoder", "write_queries", "synthesize", "verify", "loss", "train_stage1")
 _GROUPS = {
     "untrained": ("encoder",),
-    "stage1": _STAGE1_GROUPS,
-    "stage2": (*_STAGE1_GROUPS, "mine_pairs", "train_stage2"),
+    "stage1": ("compute", *_STAGE1_GROUPS),
+    "stage2": ("compute", *_STAGE1_GROUPS, "mine_pairs", "train_stage2"),
 }
 
-_UNTRAINED = """---
+_FRONT_MATTER = """---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
 tags: [sentence-transformers, dense-retrieval]
 ---
-
-# Dense retriever, untrained
-
-The pre-trained encoder as it came, with the pooling, prefixes and length limit of this folder.
 """
+
+_USE = """```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("model")
+scores = model.encode_query(["a question"]) @ model.encode_document(["a passage"]).T
+```"""
+
+_METHOD = """Method: Kim & Baek, *Syntriever: How to Train Your Retriever with Synthetic Data from
+LLMs*, Findings of NAACL 2025."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,36 @@ class Facts:
     """Collection that was not trained on -> system -> measures."""
     written_tests: bool
     """The teacher wrote the queries that it was scored on."""
+
+    @property
+    def trained_on(self) -> list[str]:
+        """What stage 1 was trained on, in words."""
+        recipe = self.recipe
+        kinds = {
+            "labelled passages": recipe["collection.use_labels"],
+            "queries that a language model wrote": recipe["write_queries.per_passage"],
+            "a language model's chains of thought": recipe["synthesize.cot"],
+            "a language model's passages": recipe["synthesize.passages"],
+        }
+        return [words for words, used in kinds.items() if used]
+
+    @property
+    def aligned_with(self) -> list[str]:
+        """What stage 2 was trained on, in words; nothing where it is stage 1."""
+        recipe = self.recipe
+        kinds = {
+            "a language model's preferences": recipe["mine_pairs.pairs"] != 0,  # None: all pairs
+            "mined hard negatives for written queries": recipe["mine_pairs.written_negatives"],
+        }
+        return [words for words, used in kinds.items() if used]
+
+    @property
+    def taught(self) -> bool:
+        """Whether a language model had a part in it."""
+        if self.system == "untrained":
+            return False
+        aligned = self.system == "stage2" and bool(self.aligned_with)
+        return aligned or self.trained_on != ["labelled passages"]
 
 
 def gather(system: str) -> Facts:
@@ -106,17 +143,10 @@ def gather(system: str) -> Facts:
     )
 
 
-def of_model(facts: Facts, earlier: str | None) -> str:
-    """Return the card of the bundle's model folder.
-
-    Args:
-        facts: what is known of it.
-        earlier: the card that training wrote, which holds the recipe; None for the untrained.
-    """
-    # Where nothing was aligned stage 2 is stage 1, card and all.
-    text = re.sub(r'"models/\w+"', '"model"', earlier or _UNTRAINED)
-    sections = [_recipe(facts), _data(facts), _scores(facts), _elsewhere(facts), _licences(facts)]
-    return "\n\n".join([text.rstrip(), *filter(None, sections)]) + "\n"
+def of_model(facts: Facts) -> str:
+    """Return the card of the bundle's model folder."""
+    sections = [_head(facts), _USE, _recipe(facts), _data(facts), _scores(facts), _elsewhere(facts)]
+    return "\n\n".join([*filter(None, sections), _licences(facts)]) + "\n"
 
 
 def of_bundle(facts: Facts, passages: int, dimensions: int) -> str:
@@ -125,7 +155,7 @@ def of_bundle(facts: Facts, passages: int, dimensions: int) -> str:
 
 | file | what |
 |---|---|
-| `model/` | the encoder, {_SYSTEMS[facts.system]}: a SentenceTransformer folder with its card |
+| `model/` | the encoder ({_SYSTEMS[facts.system]}): a SentenceTransformer folder with its card |
 | `index.faiss` | exact FAISS index (IndexFlatIP): {passages} vectors of {dimensions} dimensions |
 | `passages.jsonl` | one passage a line (`id`, `title`, `text`), in the order of the index |
 | `usage.py` | how to search |
@@ -144,13 +174,33 @@ Data, recipe, scores and licences: [model/README.md](model/README.md).
 """
 
 
+def _head(facts: Facts) -> str:
+    if facts.system == "untrained":
+        name, made = "(untrained)", f"The pre-trained encoder {facts.encoder} as it came."
+    else:
+        name = f"for *{facts.collection}*"
+        made = f"{facts.encoder}, fine-tuned on {', '.join(facts.trained_on)} (stage 1)."
+    if facts.system == "stage2" and facts.aligned_with:
+        made += f" Then aligned with {' and '.join(facts.aligned_with)} (stage 2)."
+    elif facts.system == "stage2":
+        made += " Nothing was aligned: stage 2 is stage 1."
+    method = f"\n\n{_METHOD}" if facts.taught else ""
+    return f"""{_FRONT_MATTER}
+# Dense retriever {name}
+
+{made}{method}
+
+Queries and passages are embedded apart and compared by cosine similarity; prefixes, pooling and
+length limit are part of this folder."""
+
+
 def _data(facts: Facts) -> str:
     lines = [
         "## Data",
         "",
         f"Collection: *{facts.collection}*. Pre-trained encoder: {facts.encoder}.",
     ]
-    if facts.system != "untrained":
+    if facts.taught:
         lines[-1] += f" Teacher: {facts.teacher}."
     rows = [
         [f"`{stage}`", ", ".join(f"{n} {_number(v)}" for n, v in counts.items() if v is not None)]
@@ -204,7 +254,7 @@ def _licences(facts: Facts) -> str:
         f"- The passages of *{facts.collection}*: "
         + (facts.collection_licence or "see where the collection came from."),
     ]
-    if facts.system != "untrained":
+    if facts.taught:
         lines.append(
             f"- The teacher, {facts.teacher}: its provider's terms may limit what a model trained "
             "on its texts may be used for."

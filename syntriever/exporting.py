@@ -54,9 +54,8 @@ def export(system: str, folder: Path) -> int:
     with replacing(folder) as bundle:
         # copyfile: files that DVC links from its cache may be read-only
         shutil.copytree(paths.model(system), bundle / "model", copy_function=shutil.copyfile)
-        card = bundle / "model" / "README.md"
-        earlier = card.read_text("utf-8") if card.exists() else None
-        card.write_text(bundle_card.of_model(facts, earlier), "utf-8")
+        # Not the card that training wrote: that one knows its own stage alone.
+        (bundle / "model" / "README.md").write_text(bundle_card.of_model(facts), "utf-8")
         _write_index(bundle / "index.faiss", vectors)
         write_jsonl(bundle / "passages.jsonl", _passages(corpus))
         (bundle / "usage.py").write_text(USAGE, "utf-8")

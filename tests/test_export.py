@@ -106,11 +106,42 @@ def test_the_model_is_whole(bundle):
     assert {name for name in copied if copied[name] != original[name]} == {"README.md"}
 
 
-def test_a_card_of_another_stage_names_the_bundle_too(bundle, project):
-    """Without alignment stage 2 is a copy of stage 1, with its card."""
-    facts = bundle_card.gather("stage2")
-    card = bundle_card.of_model(facts, 'SentenceTransformer("models/stage1")')
-    assert card.startswith('SentenceTransformer("model")')
+LABELS_ALONE = {
+    "write_queries.per_passage": 0,
+    "synthesize.cot": False,
+    "synthesize.passages": False,
+    "mine_pairs.pairs": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {},
+            "on labelled passages, queries that a language model wrote, a language model's chains "
+            "of thought, a language model's passages (stage 1). Then aligned with a language "
+            "model's preferences (stage 2).",
+        ),
+        (
+            {"collection.use_labels": False, "mine_pairs.pairs": 0},
+            "tiny-encoder, fine-tuned on queries that a language model wrote, a language model's "
+            "chains of thought, a language model's passages (stage 1). Nothing was aligned: ",
+        ),
+        (
+            {"mine_pairs.pairs": 0, "mine_pairs.written_negatives": 2},
+            "Then aligned with mined hard negatives for written queries (stage 2).",
+        ),
+        (LABELS_ALONE, "on labelled passages (stage 1). Nothing was aligned: stage 2 is stage 1."),
+    ],
+)
+def test_the_card_says_what_it_was_trained_on(project, settings, said):
+    """The teacher's part, none included, as the params of the run have it."""
+    set_params(project, settings)
+    card = bundle_card.of_model(bundle_card.gather("stage2"))
+    assert said in card
+    assert ("Teacher: " in card) == ("provider's terms" in card) == (settings != LABELS_ALONE)
+    assert ("Syntriever" in card) == (settings != LABELS_ALONE)
 
 
 def test_the_card_tells_all(bundle, project):
@@ -125,6 +156,7 @@ def test_the_card_tells_all(bundle, project):
     passages = read_json("metrics/prepare.json")["passages"]
     assert f"| `prepare` | passages {passages}, " in card
     assert "| `mine_pairs` | " in card
+    assert f"steps {read_json('metrics/train_stage2.json')['steps']}, " in card
     values = params.load_all()
     for name, value in (
         ("encoder.max_length", values.encoder.max_length),
@@ -136,7 +168,7 @@ def test_the_card_tells_all(bundle, project):
         assert f"| `{name}` | {value} |" in card
     for split in ("dev", "test"):
         found = read_json(f"metrics/evaluate/{split}/stage2.json")
-        row = f"| distilled and aligned (stage 2) | {found['ndcg_at_10']:.4f} |"
+        row = f"| stages 1 and 2 | {found['ndcg_at_10']:.4f} |"
         assert row in card.split(f"{split} queries of *collection*:")[1]
     assert "## Licences" in card and "its provider's terms" in card
     assert "BM25 | 0" in card and "Not scored: what training cost there" in card
@@ -159,7 +191,7 @@ def test_other_systems(project, tmp_path):
     for system in ("untrained", "stage1"):
         export(tmp_path / system, system)
     card = (tmp_path / "untrained/model/README.md").read_text("utf-8")
-    assert "# Dense retriever, untrained" in card
+    assert "# Dense retriever (untrained)" in card
     assert "eacher" not in card and "`synthesize`" not in card
     card = (tmp_path / "stage1/model/README.md").read_text("utf-8")
     assert "`synthesize`" in card and "`mine_pairs`" not in card

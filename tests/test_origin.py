@@ -17,7 +17,7 @@ from syntriever.report import build, collect
 SAID = {
     "results": lambda: results.render("test"),
     "report": lambda: build(collect()),
-    "card": lambda: bundle_card.of_model(bundle_card.gather("stage2"), None),
+    "card": lambda: bundle_card.of_model(bundle_card.gather("stage2")),
 }
 
 
