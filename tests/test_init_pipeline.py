@@ -140,6 +140,17 @@ def test_queries_with_labels_all_the_way(kitchen, capsys):
     assert read_json(paths.METRICS / "prepare.json")["passages_in_two_splits"] == 0
 
 
+def test_without_a_live_teacher_labels_alone_are_named(kitchen, capsys):
+    """Where answers are recorded ones, which know nothing of these texts, both ways on are said;
+    where no label trains, there is one."""
+    for share, ways in ((0.2, 2), (1.0, 1)):
+        init(**label_all(kitchen), test_share=share)
+        said = capsys.readouterr().out
+        named = ("set a live teacher" in said) + ("train on the labels alone" in said)
+        assert named == ways and "set a live teacher" in said
+        shutil.rmtree(COLLECTION)
+
+
 def test_queries_without_labels_all_the_way(kitchen):
     """All of them train, on synthetic positives, beside written ones; no label does."""
     table("queries.tsv", ("text",), *((f"what of {name}",) for name in kitchen))
