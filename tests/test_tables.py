@@ -63,10 +63,16 @@ def test_paper_preset_holds_whatever_the_defaults_are():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("loss.tau: 0.1", "loss.tua: 0.1"), "small.yaml, row slow: loss.tua is not a param"),
+        (
+            ("loss.tau: 0.1", "loss.tua: 0.1"),
+            "small.yaml, line 10, row slow: loss.tua is",
+        ),
         (("loss.tau: 0.1", "loss.tua: 0.1"), "did you mean loss.tau?"),
         (("uses: [slow]", "uses: [fast]"), "row slow: uses: fast is not in presets.yaml"),
-        (("uses: [slow]", "columns: [away]"), "row slow: columns: away is no column"),
+        (
+            ("uses: [slow]", "columns: [away]"),
+            "line 10: row slow: columns: away is no",
+        ),
         (("uses: [slow]", "columns: []"), "row slow: columns"),
         (("name: slow,", "name: base,"), "two rows are called base"),
         (("against: base", "against: bass"), "row slow: against: bass is no other row"),
@@ -81,13 +87,20 @@ def test_paper_preset_holds_whatever_the_defaults_are():
         (("seeds: [0, 1]", "seeds: [0, 0]"), "row slow: seeds 0 stands there twice"),
         (("seeds: [0, 1]", "seeds: [-1]"), "row slow: seeds.0"),
         (("label: slow,", 'label: "slow\\nrow",'), "row slow: label should be one line"),
-        (("loss.tau: 0.1", "collection.path: x"), "slow: collection.path can't be set here"),
+        (("loss.tau: 0.1", "collection.path: x"), "row slow: collection.path can't be set here"),
         (("loss.tau: 0.1", "compute.device: cuda"), "slow: compute.device can't be set here"),
         (("columns: [concepts, far]", "columns: [far, far]"), "columns far stands there twice"),
-        (("title: A", "metrics: [ndgc_at_10]\ntitle: A"), "ndgc_at_10 is not measured"),
+        (
+            ("title: A", "metrics: [ndgc_at_10]\ntitle: A"),
+            "line 2: metrics: ndgc_at_10 is not",
+        ),
         (("title: A small table", "title: [A"), "small.yaml, line"),
         (("title: A small table", "titel: A"), "small.yaml"),
-        ((", set: {loss.tau: 0.2}, needs", ", set: {loss.tau: many}, needs"), "loss.tau"),
+        (("\nrows:\n", "\nrows: 5\nothers:\n"), "small.yaml, line 7: rows should be a valid list"),
+        (
+            (", set: {loss.tau: 0.2}, needs", ", set: {loss.tau: many}, needs"),
+            "line 13, row dear",
+        ),
         (("system: untrained, ", ""), "row slow: against: base is no other row with a system"),
     ],
 )
@@ -104,20 +117,20 @@ def test_faults_of_a_table_are_named(tmp_path, monkeypatch, change, words):
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
-        ("presets", "slow: {loss.tua: 1}", "presets.yaml, slow: loss.tua is not a param"),
-        ("presets", "slow: 5", "presets.yaml: slow should be"),
-        ("presets", "3: {loss.tau: 1}", "presets.yaml: 3"),
-        ("presets", "slow: {1: 2}", "presets.yaml: slow.1"),
-        ("presets", "slow: {loss.tau: {a: 1}}", "slow.loss.tau should be a number, a text"),
-        ("presets", "slow: {seed: 7}", "presets.yaml, slow: seed can't be set here"),
+        ("presets", "slow: {loss.tua: 1}", "presets.yaml, line 1, slow: loss.tua is not a param"),
+        ("presets", "slow: 5", "presets.yaml, line 1: slow should be"),
+        ("presets", "3: {loss.tau: 1}", "presets.yaml, line 1: 3"),
+        ("presets", "slow: {1: 2}", "presets.yaml, line 1: slow.1"),
+        ("presets", "slow: {loss.tau: {a: 1}}", "line 1: slow.loss.tau should be a number, a text"),
+        ("presets", "slow: {seed: 7}", "presets.yaml, line 1, slow: seed can't be set here"),
         ("presets", "slow: {loss.tau: 2024-02-31}", "presets.yaml: a value can't be read"),
         ("presets", "a: " + "[" * 3000, "presets.yaml"),
         (
             "collections",
             "concepts: {set: {x: 1}}\nfar: {}\nother: {}",
-            "collections.yaml, concepts",
+            "collections.yaml, line 1, concepts",
         ),
-        ("collections", "concepts: {place: x}", "collections.yaml, concepts: place"),
+        ("collections", "concepts: {place: x}", "collections.yaml, line 1, concepts: place"),
         ("collections", "a: 1\na: 2", "collections.yaml, line"),
     ],
 )

@@ -10,7 +10,7 @@ from syntriever.tables import cells, measured, overrides
 from syntriever.tables.cells import Run
 from syntriever.tables.measured import Now
 from syntriever.tables.measured import runs as runs_of
-from syntriever.tables.rows import Book, Row, Table
+from syntriever.tables.rows import Book, Row, Table, lines_named
 
 
 @dataclass
@@ -117,15 +117,14 @@ def check(book: Book, table: Table) -> None:
     """Refuse a row whose params would be refused by the stages.
 
     Raises:
-        SyntrieverError: names the table, the row and the param.
+        SyntrieverError: names the table, the line, the row and the param.
     """
     base = params.load_all()
     for row in table.rows:
-        if row.system is None:
-            continue
-        for column in table.columns_of(row):
+        for column in table.columns_of(row) if row.system else []:
             chosen = book.overrides(table, row, row.trained_on or column)
-            overrides.resolve(base, chosen, f"tables/{table.name}.yaml, row {row.name}")
+            with lines_named():
+                overrides.resolve(base, chosen, f"tables/{table.name}.yaml, row {row.name}")
 
 
 def not_found(book: Book, collection: str) -> str:

@@ -1,6 +1,8 @@
 """The files in tables/: what a row is, what a table is, and what is wrong with one."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from syntriever.errors import SyntrieverError
@@ -228,8 +231,43 @@ def load(folder: Path = FOLDER) -> Book:
     """Read and check tables/.
 
     Raises:
-        SyntrieverError: a file is missing or malformed; it says which, and which row.
+        SyntrieverError: a file is missing or malformed; it says which, which line and which row.
     """
+    with lines_named():
+        return _load(folder)
+
+
+@contextmanager
+def lines_named() -> Iterator[None]:
+    """Add the line to errors that name a file of tables/ and, first of all, a row or key of it."""
+    try:
+        yield
+    except SyntrieverError as error:
+        found = re.fullmatch(r"(.*?\.yaml)([,:] (?:row )?([\w.-]+).*)", str(error), re.DOTALL)
+        lines, name = (_lines(Path(found[1])), found[3]) if found else ({}, "")
+        line = lines.get(name) or lines.get(name.split(".")[0])  # loss.tau of a preset: the preset
+        if line is None:
+            raise
+        raise SyntrieverError(f"{found[1]}, line {line}{found[2]}") from None
+
+
+def _lines(file: Path) -> dict[str, int]:
+    """Return where each row and each key of the file stands; nothing where it can't be parsed."""
+    try:
+        document = YAML().load(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError, YAMLError):
+        return {}
+    if not isinstance(document, CommentedMap):
+        return {}
+    lines = {str(key): place[0] + 1 for key, place in (document.lc.data or {}).items()}
+    rows = document.get("rows")
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, CommentedMap):
+            lines[str(row.get("name"))] = row.lc.line + 1
+    return lines
+
+
+def _load(folder: Path) -> Book:
     collections = {
         str(name): checked(Collection, entry, f"{folder}/collections.yaml, {name}")
         for name, entry in read(folder / "collections.yaml").items()
