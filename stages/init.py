@@ -122,7 +122,7 @@ def init(
         typer.echo("  set a live teacher in params.yaml (docs/teacher.md); then")
     typer.echo(_how_to_run(needed, set_params))
     if chosen.teacher.backend == "recorded" and draft.qrels.get("train"):
-        typer.echo("Or train on the labels alone, without a teacher: docs/your-data.md.")
+        typer.echo("Or train on the labels alone, without an LLM: docs/your-data.md.")
 
 
 def _how_to_run(needed: dict[str, object], set_params: bool) -> str:

@@ -133,7 +133,7 @@ def print_overrides(
 ) -> None:
     """Print the -S options that make ROW of TABLE, for `dvc exp run`.
 
-    Example: eval dvc exp run $(python -m stages.tables overrides table1 paper)
+    Example: row=$(python -m stages.tables overrides table1 paper) && eval dvc exp run $row
     """
     book = rows.load()
     chosen = _table(book, table, uses)

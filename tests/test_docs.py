@@ -17,7 +17,9 @@ from clone import Clone, copy_repository
 from project import ROOT, inside, run_stage, set_params
 from ruamel.yaml import YAML
 
-from syntriever.tables.overrides import leaves
+from syntriever.params import load_all
+from syntriever.tables import rows
+from syntriever.tables.overrides import leaves, resolve
 from syntriever.tables.rows import Table
 
 NAMES = [str(page.relative_to(ROOT)) for page in pages.PAGES]
@@ -125,6 +127,22 @@ def _dotted(values: dict, prefix: str = "") -> Iterator[str]:
             yield from _dotted(value, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def test_labels_alone_are_the_baseline():
+    """The command that trains without an LLM makes what the row `info_nce` makes."""
+    text = (ROOT / "docs/your-data.md").read_text("utf-8")
+    (line,) = (line for line in text.splitlines() if "-S loss.distill=info_nce" in line)
+    settings = (part.split("=") for part in line.split(" -S ")[1:])
+    with inside(ROOT):
+        book, base = rows.load(), load_all()
+        table = book.table("table1")
+        made = book.overrides(table, table.row("info_nce"), "concepts")
+        row = resolve(base, made, "row")
+        said = resolve(base, {name: YAML(typ="safe").load(value) for name, value in settings}, "it")
+    differ = {name for name in row if row[name] != said[name]}
+    # Nothing is written, verified or aligned, so that nobody reads these.
+    assert differ == {"write_queries.hard_negatives", "verify.mode", "train_stage2.epochs"}
 
 
 def test_tables_of_the_pages_are_tables():

@@ -146,7 +146,7 @@ def test_without_a_live_teacher_labels_alone_are_named(kitchen, capsys):
     for share, ways in ((0.2, 2), (1.0, 1)):
         init(**label_all(kitchen), test_share=share)
         said = capsys.readouterr().out
-        named = ("set a live teacher" in said) + ("train on the labels alone" in said)
+        named = ("set a live teacher" in said) + ("on the labels alone, without an LLM" in said)
         assert named == ways and "set a live teacher" in said
         shutil.rmtree(COLLECTION)
 
