@@ -19,6 +19,8 @@ import shutil  # noqa: E402
 
 import project  # noqa: E402
 
+import stages  # noqa: E402
+
 SETTINGS = {
     "collection.dev_share": 0.0,
     "encoder.max_length": 256,
@@ -27,7 +29,6 @@ SETTINGS = {
 
 
 def main(scifact: Path) -> None:
-    import stages
     from syntriever import evaluation, params, paths
     from syntriever.collection import Corpus
 
@@ -57,4 +58,4 @@ if __name__ == "__main__":
     if not (path / "corpus.jsonl").is_file():
         parser.error(f"{path} holds no corpus.jsonl: `python -m stages.collection get scifact`")
     with tempfile.TemporaryDirectory() as folder, project.inside(Path(folder)):
-        main(path)
+        stages.run(lambda: main(path))

@@ -92,6 +92,6 @@ def main(query: str, repeats: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("query", nargs="?", default="why does my bread not rise")
-    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--repeats", type=int, choices=range(1, 101), default=REPEATS, metavar="N")
     options = parser.parse_args()
     main(options.query, options.repeats)

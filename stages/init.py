@@ -96,7 +96,7 @@ def init(
     words = chunk_words or whole.encoder.max_length * 3 // 4
     plan = make.Plan(
         source=path,
-        name=name or path.resolve().stem,
+        name=name or (path.resolve().name if path.is_dir() else path.stem),
         queries=queries,
         qrels=qrels,
         test_share=test_share,

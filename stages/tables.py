@@ -3,7 +3,7 @@
 import functools
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,9 +36,9 @@ Uses = Annotated[
         "wins. May be given several times."
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="The device, cpu or cuda. A cell names it.")]
+Device = Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="The device. A cell names it.")]
 Precision = Annotated[
-    str | None, typer.Option(help="The precision, float32 or bf16. A cell names it.")
+    Literal["float32", "bf16"] | None, typer.Option(help="The precision. A cell names it.")
 ]
 
 
@@ -70,10 +70,6 @@ def run(
 
     Example: python -m stages.tables run table3 --collection concepts
     """
-    if device not in (None, "cpu", "cuda"):
-        raise SyntrieverError(f"--device {device}: cpu or cuda is expected.")
-    if precision not in (None, "float32", "bf16"):
-        raise SyntrieverError(f"--precision {precision}: float32 or bf16 is expected.")
     book = rows.load()
     folders = _folders(book)
     chosen = _table(book, table, uses)
@@ -176,12 +172,16 @@ def show(
     if write:
         if names or uses:
             raise SyntrieverError("--write fills all tables as they are: no name, no --uses.")
+        for table in book.tables.values():
+            plan.check(book, table)
         filled = {file: render.filled(file, book, _now(book)) for file in DOCUMENTS}
         for file, text in filled.items():
             with replacing(file) as temporary:
                 temporary.write_text(text, "utf-8")
         return
     chosen = [_table(book, name, uses) for name in names or book.tables]
+    for table in chosen:
+        plan.check(book, table)
     typer.echo(render.LEGEND + "\n")
     for table in chosen:
         typer.echo(render.render(book, table, _now(book)))
@@ -206,10 +206,9 @@ def _folders(book: rows.Book) -> dict[str, str]:
     """Where the collections that are here lie, as params name them."""
     found = {}
     for name, known in book.collections.items():
-        folder = Path(known.path) if known.path else find(name)
-        if known.path and folder.is_dir():
-            found[name] = known.path
-        elif folder is not None and folder.is_dir():
+        if known.path:
+            found |= {name: known.path} if Path(known.path).is_dir() else {}
+        elif folder := find(name):
             found[name] = str(folder.resolve())
     return found
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from syntriever import params, paths
 from syntriever.collection import read_origin
 from syntriever.files import read_json
-from syntriever.tables.overrides import flatten
+from syntriever.tables.cells import UPSTREAM
+from syntriever.tables.overrides import flatten, leaves
 from syntriever.tolerance import TOLERATED_FALL
 
 _SYSTEMS = {
@@ -25,21 +26,8 @@ _MEASURES = {
     "mrr_at_10": "MRR@10",
     "queries": "queries",
 }
-# The stages whose counts tell what each system was made from.
-_STAGE1 = ("prepare", "write_queries", "synthesize", "verify")
-_MADE_FROM = {
-    "untrained": ("prepare",),
-    "stage1": (*_STAGE1, "train_stage1"),
-    "stage2": (*_STAGE1, "train_stage1", "mine_pairs", "train_stage2"),
-}
-
-# The groups of params that make each system, from the collection to its weights.
-_STAGE1_GROUPS = ("encoder", "write_queries", "synthesize", "verify", "loss", "train_stage1")
-_GROUPS = {
-    "untrained": ("encoder",),
-    "stage1": ("compute", *_STAGE1_GROUPS),
-    "stage2": ("compute", *_STAGE1_GROUPS, "mine_pairs", "train_stage2"),
-}
+# A server's address may be nobody else's to know.
+_PRIVATE = {"teacher.base_url"}
 
 _FRONT_MATTER = """---
 library_name: sentence-transformers
@@ -82,22 +70,24 @@ class Facts:
     @property
     def trained_on(self) -> list[str]:
         """What stage 1 was trained on, in words."""
-        recipe = self.recipe
+        labels = self.recipe["collection.use_labels"] and self._count("prepare", "qrels_train")
         kinds = {
-            "labelled passages": recipe["collection.use_labels"],
-            "queries that a language model wrote": recipe["write_queries.per_passage"],
-            "a language model's chains of thought": recipe["synthesize.cot"],
-            "a language model's passages": recipe["synthesize.passages"],
+            "labelled passages": labels,
+            "queries that a language model wrote": self._count("write_queries", "kept"),
+            "a language model's chains of thought": self._count("synthesize", "cot"),
+            "a language model's passages": self._count("synthesize", "positive"),
         }
         return [words for words, used in kinds.items() if used]
 
     @property
     def aligned_with(self) -> list[str]:
         """What stage 2 was trained on, in words; nothing where it is stage 1."""
-        recipe = self.recipe
+        asked, undecided = (
+            self._count("mine_pairs", name) for name in ("pairs_asked", "undecided")
+        )
         kinds = {
-            "a language model's preferences": recipe["mine_pairs.pairs"] != 0,  # None: all pairs
-            "mined hard negatives for written queries": recipe["mine_pairs.written_negatives"],
+            "a language model's preferences": asked - undecided,
+            "mined hard negatives for written queries": self._count("mine_pairs", "written_pairs"),
         }
         return [words for words, used in kinds.items() if used]
 
@@ -108,6 +98,9 @@ class Facts:
             return False
         aligned = self.system == "stage2" and bool(self.aligned_with)
         return aligned or self.trained_on != ["labelled passages"]
+
+    def _count(self, stage: str, name: str) -> int:
+        return self.counts.get(stage, {}).get(name) or 0
 
 
 def gather(system: str) -> Facts:
@@ -122,7 +115,9 @@ def gather(system: str) -> Facts:
         split.name: {file.stem: read_json(file) for file in sorted(split.glob("*.json"))}
         for split in sorted((paths.METRICS / "evaluate").glob("*/"))
     }
-    files = {stage: paths.METRICS / f"{stage}.json" for stage in _MADE_FROM[system]}
+    made_by = UPSTREAM[system]
+    read = set().union(*(leaves(params.VIEWS[stage]) for stage in made_by)) - _PRIVATE
+    files = {stage: paths.METRICS / f"{stage}.json" for stage in made_by}
     # A file of a collection that params.yaml no longer names is of an earlier model.
     transfer = [paths.METRICS / f"transfer/{name}.json" for name in settings.evaluate.collections]
     return Facts(
@@ -134,7 +129,7 @@ def gather(system: str) -> Facts:
         recipe={
             name: _public(value) if isinstance(value, str) else value
             for name, value in flatten(settings).items()
-            if name.split(".")[0] in _GROUPS[system] or name in ("seed", "collection.use_labels")
+            if name in read
         },
         counts={stage: read_json(file) for stage, file in files.items() if file.exists()},
         scores=scores,
@@ -210,8 +205,12 @@ def _data(facts: Facts) -> str:
 
 
 def _recipe(facts: Facts) -> str:
-    """All params of the run, those of earlier stages too, so that it can be made again."""
-    rows = [[f"`{name}`", json.dumps(value)] for name, value in facts.recipe.items()]
+    """All params of the stages that made it, so that it can be made again."""
+    rows = [
+        [f"`{name}`", json.dumps(value)]
+        for name, value in facts.recipe.items()
+        if facts.taught or not name.startswith("teacher.")
+    ]
     head = "## Recipe\n\nAs params.yaml stood when the bundle was made, for all stages up to this:"
     return "\n".join([head, "", *_table(["param", "value"], rows)])
 

@@ -46,6 +46,7 @@ def export(system: str, folder: Path) -> int:
     Raises:
         SyntrieverError: `folder` holds something already, or an input is missing or out of date.
     """
+    folder = folder.resolve()  # a link to an empty folder, perhaps on a larger disk, stays one
     _refuse_occupied(folder)
     light_encoder.check(paths.model(system))
     corpus = Corpus.open(paths.CORPUS)

@@ -89,7 +89,9 @@ def test_index_and_passages_are_the_corpus(bundle, project, monkeypatch, tmp_pat
 
 def test_same_bytes_and_no_trace_of_this_machine(bundle, project, tmp_path):
     """A second export is the same; no text names a folder of this machine."""
-    set_params(project, {"collection.path": str(project / "collection")})
+    name = params.load_all().encoder.name
+    absolute = {"collection.path": "collection", "encoder.name": name}
+    set_params(project, {key: str((project / value).resolve()) for key, value in absolute.items()})
     export(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(bundle)
     assert {path.name for path in bundle.iterdir()} == FILES
@@ -106,42 +108,57 @@ def test_the_model_is_whole(bundle):
     assert {name for name in copied if copied[name] != original[name]} == {"README.md"}
 
 
+NOTHING_ASKED = {"mine_pairs": {"pairs_asked": 0, "undecided": 0}}
 LABELS_ALONE = {
-    "write_queries.per_passage": 0,
-    "synthesize.cot": False,
-    "synthesize.passages": False,
-    "mine_pairs.pairs": 0,
+    "write_queries": {"kept": 0},
+    "synthesize": {"cot": 0, "positive": 0},
+    **NOTHING_ASKED,
 }
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("use_labels", "counts", "said"),
     [
         (
+            True,
             {},
             "on labelled passages, queries that a language model wrote, a language model's chains "
             "of thought, a language model's passages (stage 1). Then aligned with a language "
             "model's preferences (stage 2).",
         ),
         (
-            {"collection.use_labels": False, "mine_pairs.pairs": 0},
+            False,
+            NOTHING_ASKED,
             "tiny-encoder, fine-tuned on queries that a language model wrote, a language model's "
             "chains of thought, a language model's passages (stage 1). Nothing was aligned: ",
         ),
-        (
-            {"mine_pairs.pairs": 0, "mine_pairs.written_negatives": 2},
-            "Then aligned with mined hard negatives for written queries (stage 2).",
+        (  # a corpus alone: the params ask for texts, and there is no query to ask for
+            False,
+            {
+                "synthesize": {"cot": 0, "positive": 0},
+                "mine_pairs": {"pairs_asked": 0, "undecided": 0, "written_pairs": 8},
+            },
+            "fine-tuned on queries that a language model wrote (stage 1). Then aligned with mined "
+            "hard negatives for written queries (stage 2).",
         ),
-        (LABELS_ALONE, "on labelled passages (stage 1). Nothing was aligned: stage 2 is stage 1."),
+        (
+            True,
+            LABELS_ALONE,
+            "on labelled passages (stage 1). Nothing was aligned: stage 2 is stage 1.",
+        ),
     ],
 )
-def test_the_card_says_what_it_was_trained_on(project, settings, said):
-    """The teacher's part, none included, as the params of the run have it."""
-    set_params(project, settings)
+def test_the_card_says_what_it_was_trained_on(project, use_labels, counts, said):
+    """What there was of the teacher's, whatever the params ask for; no teacher where labels alone
+    trained."""
+    set_params(project, {"collection.use_labels": use_labels})
+    for stage, changed in counts.items():
+        write_json(f"metrics/{stage}.json", read_json(f"metrics/{stage}.json") | changed)
     card = bundle_card.of_model(bundle_card.gather("stage2"))
     assert said in card
-    assert ("Teacher: " in card) == ("provider's terms" in card) == (settings != LABELS_ALONE)
-    assert ("Syntriever" in card) == (settings != LABELS_ALONE)
+    taught = counts != LABELS_ALONE
+    for words in ("Teacher: ", "provider's terms", "Syntriever", "`teacher.model`"):
+        assert (words in card) == taught
 
 
 def test_the_card_tells_all(bundle, project):
@@ -163,6 +180,7 @@ def test_the_card_tells_all(bundle, project):
         ("write_queries.per_passage", values.write_queries.per_passage),
         ("train_stage1.epochs", values.train_stage1.epochs),
         ("mine_pairs.written_negatives", values.mine_pairs.written_negatives),
+        ("evaluate.bm25_k1", values.evaluate.bm25_k1),
         ("collection.use_labels", "true"),
     ):
         assert f"| `{name}` | {value} |" in card
@@ -244,6 +262,16 @@ def test_what_is_missing_is_said(project, tmp_path, missing):
     with pytest.raises(SyntrieverError, match=f"{missing}.*dvc repro"):
         export(tmp_path / "new" / "bundle")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_link_to_a_larger_disk_stays_one(project, tmp_path):
+    """--to may be a link to an empty folder; the bundle is written behind it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    export(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == FILES
+    assert {path.name for path in tmp_path.glob("*.part")} == set()
 
 
 def test_all_or_nothing(project, tmp_path, monkeypatch):

@@ -93,6 +93,8 @@ class _Stored(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "_Stored":
+        if "failed" in self.model_fields_set and self.failed is None:
+            raise ValueError("failed should be a list of lines")
         if self.failed is None and not (self.scores and self.made_from and self.device):
             raise ValueError("has neither scores with their origin nor a failure")
         for split, table in self.per_query.items():
@@ -182,12 +184,27 @@ def changes(then: dict, now: dict, system: str, scored_on: str | None) -> tuple[
     return "; ".join(dict.fromkeys(stale)), older
 
 
+class _Stage(BaseModel):
+    deps: list[str] = []
+
+
+class _StageOrLoop(_Stage):
+    do: _Stage | None = None
+
+
+class _Definitions(BaseModel):
+    """What of dvc.yaml is read here."""
+
+    stages: dict[str, _StageOrLoop]
+
+
 def _definitions(file: Path) -> dict[str, list[str]]:
     """Each stage's deps as dvc.yaml has them, params unfilled."""
-    stages = rows.read(file).get("stages")
-    if not isinstance(stages, dict) or not all(isinstance(one, dict) for one in stages.values()):
-        raise SyntrieverError(f"{file} has no stages. Restore it: `git checkout {file}`.")
-    return {name: stage.get("do", stage).get("deps", []) for name, stage in stages.items()}
+    try:
+        stages = rows.checked(_Definitions, rows.read(file), str(file)).stages
+    except SyntrieverError as error:
+        raise SyntrieverError(f"{error}. Restore it: `git checkout {file}`.") from None
+    return {name: (stage.do or stage).deps for name, stage in stages.items()}
 
 
 def _code(root: Path, deps: list[str]) -> str:
@@ -199,7 +216,7 @@ def _code(root: Path, deps: list[str]) -> str:
 def _inputs(root: Path, deps: list[str], values: dict[str, object]) -> dict[str, str | None]:
     """Hash prompts, recorded answers and whatever file is named by a param of the teacher."""
     chosen = [dep for dep in deps if re.match(r"prompts/|data/teacher/|\$\{teacher\.", dep)]
-    filled = [re.sub(r"\$\{([\w.]+)\}", lambda m: str(values[m[1]]), dep) for dep in chosen]
+    filled = [re.sub(r"\$\{([\w.]+)\}", lambda m: str(values.get(m[1])), dep) for dep in chosen]
     return {str(without_folders(dep)): _hash(root / dep) for dep in filled}
 
 

@@ -148,7 +148,7 @@ def _telling(lines: list[str]) -> str:
     own = [line for line in lines if not line.startswith("ERROR:")]
     errors = [line for line in own if line.startswith("error:")]
     found = next(iter([*errors[-1:], *own[-1:], *lines[-1:]]), "no message")
-    after = own[own.index(found) + 1 :] if found.endswith(":") else []
+    after = lines[lines.index(found) + 1 :] if found.endswith(":") and found in lines else []
     return " ".join([found, *after[:1]])  # a heading tells nothing without its first line
 
 

@@ -80,7 +80,7 @@ def missing(
     _check_choice(book, table, collection, row, seed, folders)
     steps: dict[tuple, Step] = {}
     skipped: dict[str, list[str]] = defaultdict(list)
-    seeds = _seeds(book)
+    seeds = _seeds(book, table)
     for one, column, trained_on in _cells(table, collection, row):
         reason = _reason_to_skip(book, one, column, trained_on, folders, collection, row)
         if reason:
@@ -204,10 +204,10 @@ def _reason_to_skip(
     return (lacking, not_found(book, lacking)) if lacking else None
 
 
-def _seeds(book: Book) -> dict[tuple[str, str], set[int]]:
+def _seeds(book: Book, chosen: Table) -> dict[tuple[str, str], set[int]]:
     """Return the seeds that any row asks for, by what is run: tables share runs."""
     found = defaultdict(set)
-    for table in book.tables.values():
+    for table in (*book.tables.values(), chosen):  # chosen: with --uses it is in no book
         for row in table.rows:
             for column in table.columns_of(row) if row.system else []:
                 for run in runs_of(book, table, row, column):

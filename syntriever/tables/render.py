@@ -61,7 +61,7 @@ def filled(file: Path, book: Book, now: Now) -> str:
 
 
 def _check_marks(file: Path, text: str) -> None:
-    expected = "begin"
+    expected, pairs = "begin", 0
     for number, line in enumerate(text.splitlines(), start=1):
         for mark in re.findall(r"<!-- *tables?: *(\w+)", line):
             if mark != expected:
@@ -70,8 +70,12 @@ def _check_marks(file: Path, text: str) -> None:
                     "Tables stand between <!-- tables:begin … --> and <!-- tables:end -->."
                 )
             expected = "end" if mark == "begin" else "begin"
-    if expected == "end" or "tables:begin" not in text:
-        raise SyntrieverError(f"{file} lacks its marks <!-- tables:begin … --> and :end.")
+            pairs += mark == "end"
+    if expected == "end" or not pairs or len(_MARKS.findall(text)) != pairs:
+        raise SyntrieverError(
+            f"{file} lacks its marks, written exactly so: <!-- tables:begin … --> at the end of a "
+            "line, and <!-- tables:end -->."
+        )
 
 
 def render(book: Book, table: Table, now: Now) -> str:
@@ -99,10 +103,11 @@ def leaderboard(book: Book, table: Table, now: Now) -> list[str]:
     for column in table.columns:
         rows = [row for row in table.rows if row.system and column in table.columns_of(row)]
         found = [cell(book, table, row, column, now) for row in rows]
-        scored = [(c.mean(table.metrics[0]), c) for c in found if c.records]
+        scores = [(c.mean(table.metrics[0]), c) for c in found if c.records]
+        scored = [(score, c) for score, c in scores if score is not None]
         lines.append(f"{column}, {table.split}, {_heading(table.metrics[0])} in percent:")
         for score, one in sorted(scored, key=lambda pair: -pair[0]):
-            ends = one.interval()
+            ends = one.interval() if table.metrics[0] == "ndcg_at_10" else None
             lines.append(f"  {score:5.1f}{_ends(ends)}  {one.row.name}: {one.row.label}")
     return lines
 
@@ -171,9 +176,9 @@ def _note(notes: list[str], words: str) -> str:
     return f"[{notes.index(words) + 1}]"
 
 
-def _agreement(row: Row, found: Cell | None, metric: str, published: float | None) -> str:
+def _agreement(row: Row, found: Cell | None, metric: str, published: float) -> str:
     score = found.mean(metric) if found else None
-    if row.tolerance is None or score is None or published is None:
+    if row.tolerance is None or score is None:
         return ""
     within = abs(score - published) <= row.tolerance.by
     return f" ({'within' if within else 'beyond'} {row.tolerance.by:g}: {row.tolerance.why})"

@@ -289,11 +289,11 @@ def _load(folder: Path) -> Book:
 
 
 def _table(file: Path, collections: dict[str, Collection], presets: dict[str, Overrides]) -> Table:
-    table = checked(Table, {"name": file.stem} | read(file), str(file))
+    table = checked(Table, read(file) | {"name": file.stem}, str(file))
     for preset in table.uses:
         refuse_unknown(preset, presets, f"{file}: uses", "presets.yaml")
     for column in table.columns:
-        refuse_unknown(column, collections, f"{file}: column", f"{FOLDER}/collections.yaml")
+        refuse_unknown(column, collections, f"{file}: columns", f"{FOLDER}/collections.yaml")
     for row in table.rows:
         where = f"{file}, row {row.name}"
         check_names(row.set, where)
@@ -330,8 +330,9 @@ def checked(model: type[BaseModel], values: object, where: str) -> BaseModel:
 
 
 def _fields(model: type[BaseModel], place: tuple) -> list[str]:
-    in_row = model is Table and place[0] == "rows"
-    return list((Row if in_row and len(place) == 3 else model).model_fields)
+    if model is Table and place[0] == "rows":
+        model = Row if len(place) == 3 else Tolerance  # a row's only field that is a model
+    return list(model.model_fields)
 
 
 def read(file: Path) -> dict:

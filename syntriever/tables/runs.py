@@ -104,7 +104,8 @@ def measure(
         }
         if code:
             for target in [*targets, *([None] if own else [])]:
-                store(run.file(target), (run.stored(target) or head) | {"failed": tail})
+                kept = run.stored(target) or head | ({"scored_on": target} if target else {})
+                store(run.file(target), kept | {"failed": tail})
             return "\n".join(tail)
         head |= {
             "cpu": cpu_type(),
@@ -144,8 +145,8 @@ def _is_new(record: dict, kept: dict | None, asked: bool) -> bool:
     """
     if kept is None or "failed" in kept:
         return True
-    if not asked and precision(record) != precision(kept):
-        return False
+    if precision(record) != precision(kept):
+        return asked
     return kept["made_from"] != record["made_from"]
 
 
@@ -204,6 +205,7 @@ def _copy(root: Path) -> Iterator[Path]:
         (copy / ".git/info/exclude").write_text("".join(f"/{n}\n" for n in _SHARED), "utf-8")
         _share_cache(root, copy)
         who = ("-c", "user.name=tables", "-c", "user.email=tables@localhost")
+        who += ("-c", "commit.gpgsign=false")  # whatever the user's own commits are
         _git(copy, "add", "-A")
         _git(copy, *who, "commit", "-qm", "as it is")
         yield copy
@@ -227,7 +229,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _output(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=_environment(), capture_output=True, text=True,
+        errors="surrogateescape",  # as Python has names of files that are not UTF-8
+    )  # fmt: skip
     if done.returncode:
         words = " ".join(command[:4])
         raise SyntrieverError(f"`{words}` failed in {folder}: {done.stderr.strip()}")
@@ -250,7 +255,10 @@ def _stream(command: list[str], folder: Path) -> tuple[int, list[str], list[str]
         command, cwd=folder, env=_environment(), start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    for one, handler in before.items():
+        if handler != signal.SIG_IGN:  # nohup
+            signal.signal(one, lambda number, _: sys.exit(128 + number))
     ran, rest, last = [], b"", deque(maxlen=40)
     try:
         while block := os.read(child.stdout.fileno(), 65536):
@@ -265,7 +273,8 @@ def _stream(command: list[str], folder: Path) -> tuple[int, list[str], list[str]
         _stop(child)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
     return code, ran, [_without_folders(line) for line in last][-_TAIL:]
 
 
