@@ -1,5 +1,6 @@
 """Table files, overrides and stored cells."""
 
+import contextlib
 import shlex
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from tables_project import TABLE, make_tables, now, record, steps, store_all, wr
 from syntriever import params
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json
-from syntriever.tables import cells, measured, overrides, plan, render, rows
+from syntriever.tables import cells, measured, overrides, plan, render, rows, runs
 from syntriever.tables.runs import Machine
 
 
@@ -77,7 +78,10 @@ def test_paper_preset_holds_whatever_the_defaults_are():
         (("name: slow,", "name: base,"), "two rows are called base"),
         (("against: base", "against: bass"), "row slow: against: bass is no other row"),
         (("columns: [concepts, far]", "columns: [concept]"), "published: concepts is no column"),
-        (("columns: [concepts, far]", "columns: [concepts, far, mars]"), "column: mars is not in"),
+        (
+            ("columns: [concepts, far]", "columns: [concepts, far, mars]"),
+            "5: columns: mars is",
+        ),
         (("{far: 50.5}", "{near: 50.5}"), "row known: published: near is no column"),
         (("{far: 50.5}", "{far: [1.0, 2.0]}"), "row known: published: far has 2 values for 1"),
         (("{far: 50.5}", "{far: 505.0}"), "row known: published.far"),
@@ -96,6 +100,7 @@ def test_paper_preset_holds_whatever_the_defaults_are():
         ),
         (("title: A small table", "title: [A"), "small.yaml, line"),
         (("title: A small table", "titel: A"), "small.yaml"),
+        (("by: 6.0,", "by: 6.0, to: 1,"), "tolerance.to is not known; known are by, why"),
         (("\nrows:\n", "\nrows: 5\nothers:\n"), "small.yaml, line 7: rows should be a valid list"),
         (
             (", set: {loss.tau: 0.2}, needs", ", set: {loss.tau: many}, needs"),
@@ -272,6 +277,7 @@ def test_answers_that_are_not_here_make_nothing_stale(book):
         (lambda record: record.clear(), "collection Field required"),
         (lambda record: record.pop("scores"), "has neither scores"),
         (lambda record: record.pop("made_from"), "has neither scores"),
+        (lambda record: record.update(failed=None), "failed should be a list"),
         (lambda record: record["made_from"].pop("code"), "made_from.code Field required"),
         (lambda record: record["scores"]["test"].update(stage1="well"), "scores.test.stage1"),
         (lambda record: record["per_query"]["test"]["unseen"].pop(), "of different lengths"),
@@ -293,7 +299,18 @@ def test_damaged_records_are_named(book, damage, words):
         assert run.file().name in str(caught.value) and "git checkout" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", "", "<<<<<<< HEAD\n", "stages: 3", "stages: {a: 1}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "",
+        "<<<<<<< HEAD\n",
+        "stages: 3",
+        "stages: {a: 1}",
+        "stages: {a: {do: 3}}",
+        "stages: {a: {deps: {b: c}}}",
+    ],
+)
 def test_a_broken_pipeline_is_named(book, text):
     store_all(book)
     write(cells.Path("dvc.yaml"), text)
@@ -319,6 +336,20 @@ def test_a_param_that_is_new_is_older_code(book):
     del stored["made_from"]["params"]["mine_pairs.written_negatives"]
     cells.store(run.file(), stored)
     assert verdict(book, "slow") == ("", True)
+
+
+def test_a_failed_transfer_is_stored_as_one(book, tmp_path, monkeypatch):
+    """Under its own name, so that tables go on; no absolute path of its settings is in it."""
+    monkeypatch.setattr(runs, "_copy", lambda root: contextlib.nullcontext(root))
+    monkeypatch.setattr(runs, "_stream", lambda *_: (1, [], ["error: no room"]))
+    run = cells.Run("concepts", {"teacher.recorded": str(tmp_path / "answers.jsonl")}, 0)
+    folders = {"concepts": "collections/concepts", "other": "collections/other"}
+    assert runs.measure(run, folders, ["other"], True, Machine()) == "error: no room"
+    stored = {file.name: cells.read(file) for file in Path("metrics/tables/concepts").iterdir()}
+    assert sorted(one.get("scored_on") or "" for one in stored.values()) == ["", "other"]
+    assert all(one["failed"] == ["error: no room"] for one in stored.values())
+    assert all(one["overrides"] == {"teacher.recorded": "answers.jsonl"} for one in stored.values())
+    assert steps(book, "moved")  # which reads all of them
 
 
 def test_records_hold_no_folders_and_read_well(book):

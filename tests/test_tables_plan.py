@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from project import set_params
-from tables_project import head, make_tables, now, record, steps, store_all, write
+from tables_project import TABLE, head, make_tables, now, record, steps, store_all, write
 
 from syntriever.errors import SyntrieverError
 from syntriever.tables import cells, measured, plan, rows
@@ -41,6 +41,11 @@ def test_missing_runs_are_planned_once(book):
         (["slow"], 1, "missing"),
     ]
     assert [s.rows for s in steps(book, row="dear")] == [["dear"]]
+    shared = TABLE + "  - {name: raw, label: raw, system: bm25}\n"
+    shared += "  - {name: half, label: half, system: stage1, uses: [slow], set: {loss.tau: 0.1}}\n"
+    write(Path("tables/small.yaml"), shared)
+    planned = steps(rows.load())
+    assert [s.rows for s in planned] == [["base", "raw"], ["slow", "half"], ["slow"]]
     store_all(book)
     assert steps(book) == []
     assert [s.why for s in steps(book, row="dear")] == ["missing"]
@@ -85,6 +90,12 @@ def test_seeds_of_another_precision_are_left_out(book):
     assert planned.skipped["a GPU"] == ["far"]
     planned = plan.missing(*arguments, precision="bf16")
     assert [step.run.seed for step in planned.steps if step.rows == ["slow"]] == [second.seed]
+    longer = book.table("small").with_presets(["slow"])  # as --uses makes it: in no book
+    run = measured.runs(book, longer, slow, "concepts")[0]
+    made = record(run, now(book)(run, None)) | {"compute": {"compute.precision": "bf16"}}
+    cells.store(run.file(), made)
+    planned = plan.missing(book, longer, now(book), {"concepts": "c"}, precision="float32")
+    assert not [step for step in planned.steps if step.rows == ["slow"]]
     set_params(Path(), {"loss.distill": "info_nce"})
     assert len(steps(book)) == 3
 
@@ -98,6 +109,8 @@ def test_seeds_of_another_precision_are_left_out(book):
         ({"made_from": 1}, {}, True, True),
         ({"made_from": 1}, {}, False, True),
         ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, True, True),
+        ({}, {"compute": {"compute.precision": "bf16"}}, True, True),
+        ({}, {"compute": {"compute.precision": "bf16"}}, False, False),
         ({"made_from": 1}, {"compute": {"compute.precision": "bf16"}}, False, False),
     ],
 )
@@ -129,17 +142,17 @@ def test_seeds_of_several_precisions_end_up_in_one(stay, precision, expected):
 def test_transfer_is_stored_beside_its_run(book):
     """A row that is trained elsewhere asks for the other collections, and for its own scores."""
     (step,) = steps(book, "moved")
-    assert step.targets == ["other"]
+    assert step.targets == ["other"] and step.own
     run = step.run
     source = now(book)(run, "other")
     cells.store(run.file("other"), record(run, source, other="other"))
     (step,) = steps(book, "moved")
-    assert step.targets == []  # its own scores are missing still
-    write(run_file := cells.Path("collections/other/corpus.jsonl"), "changed")
+    assert step.targets == [] and step.own  # its own scores are missing still
+    write(cells.Path("collections/other/corpus.jsonl"), "changed")
     cells.store(run.file(), record(run, now(book)(run, None)))
     (step,) = steps(book, "moved")
-    assert step.targets == ["other"] and "collection other has changed" in step.why
-    assert run_file.exists()
+    assert step.targets == ["other"] and not step.own
+    assert "collection other has changed" in step.why
 
 
 def test_a_failed_run_is_tried_again(book):

@@ -87,6 +87,10 @@ def test_gains_are_paired_over_means_of_seeds(book):
     assert found.gain == pytest.approx(20.0) and found.seeds == 1
     assert found.low == pytest.approx(20.0) and found.p < 0.001
     assert measured.gain(slow, trained, unseen_only=True).gain == pytest.approx(20.0)
+    for one in slow.records:
+        one["per_query"]["test"]["stage2"][0] -= 0.4  # of the one query that was seen
+    assert measured.gain(slow, trained).gain == pytest.approx(10.0)
+    assert measured.gain(slow, trained, unseen_only=True).gain == pytest.approx(20.0)
     text = render.render(book, table, now(book))
     assert "| refused |" in text and "| 3 | CPU |" in text
 
@@ -205,7 +209,12 @@ def test_leaderboard_puts_the_best_first(book):
     for run in runs(book, "slow"):
         store(book, run)
     lines = render.leaderboard(book, book.table("small"), now(book))
-    assert "slow" in lines[1] and "base" in lines[2]
+    assert "slow" in lines[1] and "base" in lines[2] and "(" in lines[1].split("slow")[0]
+    table = book.table("small").model_copy(update={"metrics": ["ndcg_at_10_unseen"]})
+    shown = render.leaderboard(book, table, now(book))[1]
+    assert "90.0" in shown and "(" not in shown.split("slow")[0]  # the interval is of nDCG@10
+    table = book.table("small").model_copy(update={"metrics": ["map_at_100"]})
+    assert not [one for one in render.leaderboard(book, table, now(book)) if "slow" in one]
 
 
 def test_documents_are_filled_between_marks(book):
@@ -229,6 +238,13 @@ def test_documents_are_filled_between_marks(book):
         ("<!-- tables:begin a -->\n<!-- tables:begin b -->\n", "line 2: tables:begin where"),
         ("<!-- tables:end -->\n", "line 1: tables:end where tables:begin"),
         ("<!-- tables:begin small -->\n\n<!-- table:ende -->", "line 3: tables:ende where"),
+        (
+            "<!-- tables:begin small -->\n<!--tables:end -->\nprecious\n"
+            "<!-- tables:begin small -->\n<!-- tables:end -->\n",
+            "lacks its marks",
+        ),
+        ("<!-- table:begin small -->\n<!-- tables:end -->\n", "lacks its marks"),
+        ("<!-- tables:begin small --> \n<!-- tables:end -->\n", "lacks its marks"),
     ],
 )
 def test_damaged_marks_are_named(book, text, words):

@@ -1,12 +1,15 @@
 """A small table run by DVC itself, in a repository with stub stages."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 from clone import VARIABLES
+from project import ROOT
 from tables_project import MOVED, make_tables, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -100,13 +103,16 @@ def repository(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_table_runs_and_goes_on_where_it_stopped(repository):
+def test_a_table_runs_and_goes_on_where_it_stopped(repository, tmp_path, monkeypatch):
     """A failed row is a failed cell and exit code 1, the others go on; a second call runs only
     what failed; nothing of the workspace changes but metrics/tables, uncommitted work included."""
     write(repository / "prompts/cot.txt", "changed, not committed")
     settings = repository / "params.yaml"  # as `dvc exp apply` leaves it after a sweep on dev
     settings.write_text(settings.read_text("utf-8").replace("[dev, test]", "[dev]"), "utf-8")
     write(repository / "new.py", "not tracked")
+    (repository / os.fsdecode(b"caf\xe9.txt")).write_text("a name that is not UTF-8")
+    write(tmp_path / "home/.gitconfig", "[commit]\ngpgsign = true\n")  # and no key
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     before = call("git", "status", "--porcelain")[0]
     out, err = tables("run", "small", code=1)
     assert "Running stage 'evaluate'" in err and "1 of 2 runs failed" in err
@@ -130,6 +136,21 @@ def test_a_table_runs_and_goes_on_where_it_stopped(repository):
     assert "Running stage 'transfer@other'" in err and "Running stage 'evaluate'" not in err
     assert "| moved `moved` | 50.0 |" in out
     assert "0 to run" in tables("run", "moved", "--dry")[0]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_ends_with_its_command(signum):
+    """A closed terminal, too, leaves nothing computing for nobody."""
+    waits = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+    code = f"runs._stream([sys.executable, '-c', {waits!r}], Path())"
+    code = f"import sys; from pathlib import Path; from syntriever.tables import runs; {code}"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
+        started = int(child.stderr.readline())
+        child.send_signal(signum)
+        assert child.wait(60) == 128 + signum
+    with pytest.raises(ProcessLookupError):
+        os.kill(started, 0)
 
 
 def test_what_can_never_run_is_refused_before_anything_runs(repository, monkeypatch):
