@@ -151,6 +151,16 @@ def test_without_a_live_teacher_labels_alone_are_named(kitchen, capsys):
         shutil.rmtree(COLLECTION)
 
 
+def test_a_collection_is_called_after_its_folder_or_file(kitchen, capsys):
+    """A dot in a folder's name is no suffix."""
+    shutil.copytree("raw", "docs-2.0")
+    init("docs-2.0", **label_all(kitchen), name=None)
+    assert Path("data/collections/docs-2.0/corpus.jsonl").is_file()
+    table("docs-2.1.csv", ("id", "text"), *((name, f"text of {name}") for name in kitchen))
+    init("docs-2.1.csv", **label_all(kitchen), name=None)
+    assert Path("data/collections/docs-2.1/corpus.jsonl").is_file()
+
+
 def test_queries_without_labels_all_the_way(kitchen):
     """All of them train, on synthetic positives, beside written ones; no label does."""
     table("queries.tsv", ("text",), *((f"what of {name}",) for name in kitchen))

@@ -281,6 +281,8 @@ def test_answers_that_are_not_here_make_nothing_stale(book):
         (lambda record: record["made_from"].pop("code"), "made_from.code Field required"),
         (lambda record: record["scores"]["test"].update(stage1="well"), "scores.test.stage1"),
         (lambda record: record["per_query"]["test"]["unseen"].pop(), "of different lengths"),
+        (lambda record: record["scores"]["test"].pop("stage2"), "scores.test lacks"),
+        (lambda record: record["per_query"].update(dev={}), "other splits than scores"),
         (lambda record: record.update(seed=1), "another run than its name says"),
         (lambda record: record.update(collection="other"), "another run than its name says"),
         (lambda record: record["overrides"].update({"loss.tau": 1}), "another run than its name"),

@@ -97,6 +97,11 @@ class _Stored(BaseModel):
             raise ValueError("failed should be a list of lines")
         if self.failed is None and not (self.scores and self.made_from and self.device):
             raise ValueError("has neither scores with their origin nor a failure")
+        for split, systems in (self.scores or {}).items():
+            if any("ndcg_at_10" not in systems.get(system, {}) for system in UPSTREAM):
+                raise ValueError(f"scores.{split} lacks the nDCG@10 of a system")
+        if self.per_query and self.per_query.keys() != (self.scores or {}).keys():
+            raise ValueError("per_query has other splits than scores")
         for split, table in self.per_query.items():
             if {len(values) for values in table.values()} != {len(table.get("queries", ()))}:
                 raise ValueError(f"per_query.{split} has lists of different lengths")
