@@ -70,7 +70,9 @@ def test_a_run_without_the_tables_split_is_planned_again(book):
     store_all(book)
     run = measured.runs(book, book.table("small"), book.table("small").row("base"), "concepts")[0]
     stored = run.stored()
-    cells.store(run.file(), stored | {"scores": {"dev": stored["scores"]["test"]}})
+    for part in ("scores", "per_query"):
+        stored[part] = {"dev": stored[part]["test"]}
+    cells.store(run.file(), stored)
     assert [(s.rows, s.why) for s in steps(book)] == [(["base"], "not scored on test")]
 
 
