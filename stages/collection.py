@@ -110,6 +110,10 @@ def download(name: str) -> Path:
     from beir.util import download_and_unzip
 
     place = _writable_place()
+    if (place / name).exists():
+        raise SyntrieverError(
+            f"{place / name} is there already and holds no corpus.jsonl. Complete it, or remove it."
+        )
     url = BEIR_URL.format(name=name)
     typer.echo(f"no folder {name} here; trying {url}", err=True)
     with tempfile.TemporaryDirectory(dir=place, prefix=f".{name}.", suffix=".part") as temporary:

@@ -39,6 +39,7 @@ ChunkWords = Annotated[
     int | None,
     typer.Option(
         min=8,
+        max=100_000,
         help="Words of a passage at most (long ones count double, signs count too); by default "
         "three quarters of encoder.max_length.",
     ),

@@ -68,6 +68,11 @@ def export(
     if file.is_dir():
         raise SyntrieverError(f"{file} is a folder. Name the file to write.")
     with _opened(path) as opened:
+        if file.resolve() == opened.path.resolve():
+            raise SyntrieverError(f"{file} is the journal itself. Name another file to write.")
+        if next(transfer.records(opened, model), None) is None:
+            of = f" of the model {model}" if model else ""
+            raise SyntrieverError(f"the journal holds no answer{of}: nothing is written.")
         files.write_jsonl(file, transfer.records(opened, model))
     typer.echo(f"{file} written")
 
@@ -83,6 +88,8 @@ def import_answers(
     """
     from syntriever.teacher import transfer
 
+    if not file.is_file():
+        raise SyntrieverError(f"{file} is no file. Name one: it is read twice, so no pipe will do.")
     with _opened(path, make=True) as opened:
         count, new = transfer.load(opened, file)
     typer.echo(f"{count} answers read, {new} of them new")

@@ -86,6 +86,8 @@ def _read_queries() -> Iterator[str]:
     """Yield what is typed, or the lines of a file or pipe, until an empty line or the end."""
     from syntriever.collection import is_blank
 
+    if sys.stdin is None:  # closed: <&-
+        return
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
     typed = sys.stdin.isatty()
@@ -149,13 +151,15 @@ def _print(
 
 
 def _show(hit: "Hit", move: str = "") -> None:
+    from syntriever.searching import plain
+
     title = hit.title or _first_words(hit.text)
     colour = {"↑": "green", "n": "green", "↓": "red"}.get(move[:1])
     head = [
         f"{hit.rank:2}  {hit.score:.4f} ",
         typer.style(move, fg=colour) if move else "",
         typer.style(title, fg="cyan", bold=True),
-        typer.style(f"({hit.passage_id})", dim=True),
+        typer.style(f"({plain(hit.passage_id)})", dim=True),
     ]
     _echo(" ".join(part for part in head if part))
     if hit.sentence:

@@ -123,7 +123,7 @@ def _read(path: Path, kind: type[BaseModel]) -> Iterator[dict]:
 
 def _hashes(answers: Path) -> dict[str, str]:
     known = _sidecar(answers.parent)
-    return known.get(answers.name) or _at_top(known)
+    return known.get(answers.name, _at_top(known))
 
 
 def _at_top(known: dict) -> dict[str, str]:

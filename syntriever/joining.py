@@ -70,8 +70,8 @@ def join(name: str, folders: list[Path], answers: list[Path]) -> Sizes:
             if files:
                 lines = (line for one, file in files.items() for line in prefix(one, file))
                 write_jsonl(stack.enter_context(replacing(target)), lines)
-    joined_answers.keep_hashes(answers_file(name), list(sources.values()))
-    joined_answers.keep_hashes(written_file(name), list(written.values()))
+        joined_answers.keep_hashes(answers_file(name), list(sources.values()))
+        joined_answers.keep_hashes(written_file(name), list(written.values()))
     return sizes
 
 

@@ -6,11 +6,12 @@ The formats are those of data/teacher/README.md: `teacher.backend: recorded` rea
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from syntriever import paths, prompts
 from syntriever.errors import SyntrieverError
-from syntriever.files import read_json, read_jsonl, write_json, write_jsonl
+from syntriever.files import read_json, read_jsonl, replacing, write_json, write_jsonl
 from syntriever.records import WrittenQuery, read
 
 FOLDER = Path("data/teacher")
@@ -44,17 +45,18 @@ def record(name: str, folder: Path = FOLDER) -> dict[str, Path]:
     by_passage = queries_by_passage(queries)
     own_ids = {one["query_id"] for one in queries}
     comparisons = (one for one in read_jsonl(paths.COMPARISONS) if one["query_id"] not in own_ids)
-    write_jsonl(
-        path, records(read_jsonl(paths.SYNTHESIZED), read_jsonl(paths.VERIFIED), comparisons)
-    )
+    answers = records(read_jsonl(paths.SYNTHESIZED), read_jsonl(paths.VERIFIED), comparisons)
     hashes[path.name] = _hashes(PROMPTS)
     written = {"teacher.recorded": path}
     if by_passage:
-        write_jsonl(queries_path, by_passage)
         kinds = sorted({one["kind"] for one in queries})
         hashes[queries_path.name] = _hashes(f"write_{kind}" for kind in kinds)
         written["teacher.recorded_queries"] = queries_path
-    write_json(sidecar, hashes)
+    with ExitStack() as stack:  # all of them or none
+        write_jsonl(stack.enter_context(replacing(path)), answers)
+        if by_passage:
+            write_jsonl(stack.enter_context(replacing(queries_path)), by_passage)
+        write_json(stack.enter_context(replacing(sidecar)), hashes)
     return written
 
 
@@ -63,9 +65,9 @@ def _hashes(names: Iterable[str]) -> dict[str, str]:
 
 
 def _new_files(name: str, folder: Path) -> tuple[Path, Path]:
-    if not re.fullmatch(r"[\w-][\w.-]*", name):
+    if not re.fullmatch(r"[\w-][\w.-]*", name, re.ASCII):  # as DVC's options take it
         raise SyntrieverError(
-            f"{name!r} is no name for a file of recorded answers. Take letters, digits, - and _."
+            f"{name!r} is no name for a file of recorded answers. Take a to z, digits, - and _."
         )
     stem = name.removesuffix(".jsonl")
     new = folder / f"{stem}.jsonl", folder / f"{stem}{QUERIES_SUFFIX}.jsonl"

@@ -213,7 +213,8 @@ def test_a_corpus_alone_has_written_test_queries(kitchen, capsys):
     assert all(one["text"].startswith("Where is it said") for one in queries)
 
 
-def test_neighbours_of_a_held_out_passage_are_held_out_too(kitchen):
+@pytest.mark.parametrize(("overlap", "reach"), [(None, 1), (0, 1), (37, 3)])
+def test_neighbours_of_a_held_out_passage_are_held_out_too(kitchen, overlap, reach):
     """They may repeat its sentences."""
     shutil.rmtree("raw")
     Path("raw").mkdir()
@@ -225,12 +226,11 @@ def test_neighbours_of_a_held_out_passage_are_held_out_too(kitchen):
     Path("raw/long.txt").write_text("\n".join(lines))
     with Server(answers) as server:
         ask(server, **{"collection.dev_share": 0.0})
-        init(write_test_queries=1, chunk_words=50)
+        init(write_test_queries=1, chunk_words=50, overlap=overlap)
     ((_, passage, _),) = judged("test")
     place = int(passage.rpartition("#")[2])
-    assert set(about()["held_out"]) == {f"long.txt#{place + step}" for step in (-1, 0, 1)} & set(
-        corpus()
-    )
+    near = {f"long.txt#{place + step}" for step in range(-reach, reach + 1)}
+    assert set(about()["held_out"]) == near & set(corpus())
 
 
 def test_written_queries_are_asked_once_and_never_twice_the_same(kitchen):

@@ -5,10 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from raw_files import put
+from raw_files import COLLECTION, corpus, draft, judged, label, put, table
 
 from syntriever.errors import SyntrieverError
-from syntriever.intake import markup, reading
+from syntriever.files import read_jsonl
+from syntriever.intake import labels, markup, reading
 from syntriever.intake.encodings import UnreadableError, encoding_of
 
 
@@ -167,6 +168,55 @@ def test_a_named_encoding_goes_before_all_guesses():
     assert [one.text for one in documents] == ["Łódź"]
     assert notes.skipped == {"not cp1250 throughout": ["b.txt"]} and not notes.guessed
     refused("raw", "--encoding nonsense", "unknown", encoding="nonsense")
+
+
+def test_a_named_encoding_is_that_of_queries_and_labels_too():
+    """As --help says: of all files; but what plainly is UTF-8 is read as such."""
+    put("Łódź.txt", "Łódź".encode("cp1250"))
+    Path("queries.tsv").write_bytes("id\ttext\nq\tźle\n".encode("cp1250"))
+    Path("qrels.tsv").write_bytes("query-id\tcorpus-id\nq\tŁódź.txt\n".encode("cp1250"))
+    draft(encoding="cp1250", test_share=1.0)
+    assert [one["text"] for one in read_jsonl(COLLECTION / "queries.jsonl")] == ["źle"]
+    assert [passage for _, passage, _ in judged("test")] == ["Łódź.txt#1"]
+    table("queries.tsv", ("id", "text"), ("q", "źle"))
+    assert labels.read_queries(Path("queries.tsv"), "cp1250") == {"q": "źle"}
+
+
+@pytest.mark.parametrize(("mark", "encoding"), [("\ufeff", "utf-8"), ("", "utf-16")])
+def test_a_mark_is_no_part_of_the_first_column(mark, encoding):
+    """UTF-8 is read with it; where UTF-16 lacks it, that is said."""
+    written = "utf-8" if mark else "utf-16-le"
+    Path("rows.csv").write_bytes(f"{mark}id,text\nown,Some text\n".encode(written))
+    label("own")
+    if not mark:
+        refused("rows.csv", "utf-16-le", encoding=encoding)
+        encoding = written
+    draft("rows.csv", encoding=encoding, test_share=1.0)
+    assert list(corpus()) == ["own#1"]
+
+
+def test_a_linked_folder_is_named_among_what_is_skipped():
+    """It is not followed: it may lead back."""
+    put("a.txt", "A text")
+    Path("elsewhere").mkdir()
+    Path("raw/linked").symlink_to(Path("elsewhere").resolve())
+    documents, notes = read()
+    assert len(documents) == 1 and notes.skipped == {"a link to a folder": ["linked"]}
+
+
+def test_a_column_plays_one_role():
+    """--text-column title: then it is no title."""
+    Path("rows.csv").write_text("title\nBread rises\n")
+    label("row-1")
+    draft("rows.csv", columns={"text": "title"}, test_share=1.0)
+    assert corpus() == {"row-1#1": ("", "Bread rises")}
+
+
+def test_a_block_of_front_matter_is_no_title():
+    """Only a YAML parser could read it; the heading serves."""
+    put("a.md", "---\ntitle: >-\n  A long\n  title\n---\n# Heading\n\nText")
+    documents, _ = read()
+    assert [one.title for one in documents] == ["Heading"]
 
 
 def test_a_character_across_two_blocks_is_whole(monkeypatch):

@@ -245,6 +245,24 @@ def test_a_malformed_written_query_leaves_nothing():
     assert outputs() == {}
 
 
+def test_malformed_hashes_leave_nothing():
+    """They are read before anything is in its place."""
+    first, second = make("first"), make("second")
+    files = [answers("first", ANSWER), answers("second", ANSWER)]
+    Path("recorded/prompts.json").write_text("{")
+    with pytest.raises(SyntrieverError, match=r"prompts\.json"):
+        joining.join("both", [first, second], files)
+    assert not Path("data/collections/both").exists()
+    assert not Path("data/teacher/both.jsonl").exists()
+
+
+def test_no_agreed_hash_is_none():
+    """Of answers that were joined from several versions of the prompts."""
+    file = answers("mixed", ANSWER)
+    Path("recorded/prompts.json").write_text(json.dumps({"cot": "1", "mixed.jsonl": {}}))
+    assert joined_answers._hashes(file) == {}
+
+
 def test_one_file_of_answers_a_folder():
     """Fewer or more can't be paired."""
     with pytest.raises(SyntrieverError, match="2 collections, but 1 files of recorded answers"):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from stages.journal import app
 from syntriever.errors import SyntrieverError
-from syntriever.teacher import reading
+from syntriever.teacher import reading, transfer
 from syntriever.teacher.body import Completion, body
 from syntriever.teacher.journal import Journal, default_path, key
 
@@ -268,10 +268,12 @@ def test_export_and_import_are_inverse(tmp_path, journal):
         ({"text": 7}, "line 2: text"),
         ({"prompt_tokens": None}, "line 2: prompt_tokens"),
         ({"model": "other"}, "line 2: its key is not that of its request"),
+        ({"completion_tokens": 10**20}, "line 2: so many tokens can't be"),
     ],
 )
-def test_an_import_with_a_fault_adds_nothing(tmp_path, change, words):
+def test_an_import_with_a_fault_adds_nothing(tmp_path, monkeypatch, change, words):
     """A changed or broken line is named, and nothing of the file is taken."""
+    monkeypatch.setattr(transfer, "AT_ONCE", 1)
     lines = [dataclasses.asdict(entry("a")), dataclasses.asdict(entry("b")) | change]
     file, path = tmp_path / "answers.jsonl", tmp_path / "teacher.sqlite"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -279,6 +281,28 @@ def test_an_import_with_a_fault_adds_nothing(tmp_path, change, words):
         CliRunner().invoke(app, ["import", str(file), "--path", str(path)], catch_exceptions=False)
     with Journal(path) as opened:
         assert list(opened.entries()) == []
+
+
+def test_an_export_replaces_nothing_by_nothing(journal, tmp_path):
+    """Neither the journal itself nor an earlier export is lost by a slip."""
+    journal.put([entry("a")])
+    before, earlier = journal.path.read_bytes(), tmp_path / "answers.jsonl"
+    refused = run("export", str(journal.path), "--path", str(journal.path))
+    assert "is the journal itself" in str(refused.exception)
+    assert journal.path.read_bytes() == before
+    earlier.write_text("earlier")
+    refused = run("export", str(earlier), "--model", "typo", "--path", str(journal.path))
+    assert "no answer of the model typo" in str(refused.exception)
+    assert earlier.read_text() == "earlier"
+
+
+def test_an_import_reads_a_file_alone(tmp_path):
+    """A pipe would be at its end when it is read again; a missing file leaves no journal."""
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "nowhere.jsonl"):
+        path = tmp_path / "new.sqlite"
+        refused = run("import", str(tmp_path / name), "--path", str(path))
+        assert "is no file" in str(refused.exception) and not path.exists()
 
 
 def test_check_finds_a_changed_answer(journal):

@@ -1,6 +1,7 @@
 """Answers that were used can be exported, and the export gives the same results again."""
 
 import json
+from pathlib import Path
 
 import pytest
 from fake_teacher import FakeTeacher
@@ -114,7 +115,7 @@ def test_prompts_are_remembered_for_each_file(project, capsys):
     assert "has changed" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["../mine", "", "a/b", ".hidden", "concepts", "concepts.jsonl"])
+@pytest.mark.parametrize("name", ["../mine", "", "a/b", ".hidden", "concepts", "bücher"])
 def test_a_bad_name_overwrites_nothing(project, name):
     """A name that leaves the folder or is taken is refused."""
     before = (project / "data/teacher/concepts.jsonl").read_bytes()
@@ -129,6 +130,14 @@ def test_files_of_different_runs_are_refused(project, path):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[len(lines) // 2 :] + lines[: len(lines) // 2]))
     with pytest.raises(SyntrieverError, match=r"does not fit.*dvc repro"):
+        recording.record("mine")
+    assert not list((project / "data/teacher").glob("*mine*"))
+
+
+def test_a_missing_prompt_leaves_nothing(project):
+    """Its hash belongs to the files."""
+    Path("prompts/compare.txt").unlink()
+    with pytest.raises(SyntrieverError, match=r"compare\.txt"):
         recording.record("mine")
     assert not list((project / "data/teacher").glob("*mine*"))
 

@@ -239,6 +239,18 @@ def test_nothing_steers_the_terminal():
     assert plain("red\x1b[31m\x07 \n\u009btitle") == "red [31m title"
 
 
+def test_no_part_of_a_hit_steers_the_terminal(project):
+    """Ids, titles and texts come from files of others."""
+    corpus = paths.CORPUS
+    table = pa.ipc.open_file(corpus).read_all().to_pydict()
+    bad = {name: [f"{value}\u009b31m" for value in values] for name, values in table.items()}
+    schema = pa.ipc.open_file(corpus).schema
+    with pa.ipc.new_file(corpus, schema) as file:
+        file.write_table(pa.Table.from_pydict(bad, schema))
+    shown = run(QUERY).output
+    assert "31m" in shown and "\u009b" not in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

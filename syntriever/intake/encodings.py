@@ -6,6 +6,8 @@ from pathlib import Path
 
 from charset_normalizer import from_bytes
 
+from syntriever.errors import SyntrieverError
+
 BLOCK = 1 << 20
 
 # A share of the letters and signs. French and German text has about 0.05 of them beyond ASCII,
@@ -57,6 +59,19 @@ def encoding_of(path: Path) -> str:
         except UnicodeDecodeError:  # it ends in the middle of a character
             return _guess(head)
     return "utf-8"
+
+
+def chosen(name: str | None) -> str | None:
+    """Return the encoding to read with where the user names one: UTF-8 with a mark or without.
+
+    Raises:
+        SyntrieverError: Python knows none of that name.
+    """
+    if name is None:
+        return None
+    if not known(name):
+        raise SyntrieverError(f"--encoding {name}: unknown. Name one such as utf-8 or cp1250.")
+    return "utf-8-sig" if codecs.lookup(name).name == "utf-8" else name
 
 
 def known(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from syntriever import splits
@@ -9,13 +10,14 @@ from syntriever.collection import is_blank, text_key
 from syntriever.errors import SyntrieverError
 from syntriever.intake import tables
 from syntriever.intake.build import Places
+from syntriever.intake.encodings import UnreadableError, encoding_of
 from syntriever.intake.reading import safe_id
 from syntriever.splits import Qrels
 
 Labels = list[tuple[int, str, str, int]]
 
 
-def read_queries(path: Path) -> dict[str, str]:
+def read_queries(path: Path, encoding: str | None = None) -> dict[str, str]:
     """Return the queries of a CSV, TSV or JSON Lines file: id -> text, in file order.
 
     Without a column of ids they are called q1, q2 and so on.
@@ -26,7 +28,7 @@ def read_queries(path: Path) -> dict[str, str]:
     """
     queries: dict[str, str] = {}
     lines: dict[str, int] = {}
-    for number, (line, row) in enumerate(tables.rows(path), start=1):
+    for number, (line, row) in enumerate(_rows(path, encoding), start=1):
         where = f"{path}, line {line}"
         columns = tables.choose(list(row), ("query id", "query"), {}, where)
         if "query" not in columns:
@@ -52,7 +54,7 @@ def read_queries(path: Path) -> dict[str, str]:
     return queries
 
 
-def read_labels(path: Path, queries: dict[str, str]) -> Labels:
+def read_labels(path: Path, queries: dict[str, str], encoding: str | None = None) -> Labels:
     """Return (line, query id, name of a passage or document, grade) of each label.
 
     A missing score is 1.
@@ -63,7 +65,7 @@ def read_labels(path: Path, queries: dict[str, str]) -> Labels:
     """
     labels = []
     roles = ("labelled query", "labelled passage", "score")
-    for line, row in tables.rows(path):
+    for line, row in _rows(path, encoding):
         where = f"{path}, line {line}"
         columns = tables.choose(list(row), roles, {}, where)
         for role in roles[:2]:
@@ -91,6 +93,18 @@ def read_labels(path: Path, queries: dict[str, str]) -> Labels:
     if not labels:
         raise SyntrieverError(f"{path} holds no labels.")
     return labels
+
+
+def _rows(path: Path, encoding: str | None) -> Iterator[tables.Row]:
+    """The rows in the encoding that the user names, unless the file plainly is in Unicode: new
+    queries often are where old documents are not."""
+    if encoding is not None and path.suffix.lower() in tables.SUFFIXES and path.is_file():
+        try:
+            found = encoding_of(path)
+        except UnreadableError:
+            found = encoding
+        encoding = found if found.startswith("utf") else encoding
+    return tables.rows(path, encoding)
 
 
 def targets(labels: Labels) -> set[str]:
@@ -182,3 +196,23 @@ def divide(
     if not any(query in linked for query in train):
         train = {}
     return {"train": train, "test": {query: qrels[query] for query in qrels if query in test}}
+
+
+def drop_twins(queries: dict[str, str], qrels: dict[str, Qrels]) -> int:
+    """Remove queries without labels that are, but for case and white space, those of test: they
+    would train. Return how many.
+
+    Args:
+        queries: id -> text; what is removed is removed here.
+        qrels: split -> judgements.
+    """
+    judged = {query for part in qrels.values() for query in part}
+    tested = {text_key(queries[query]).casefold() for query in qrels["test"]}
+    twins = [
+        query
+        for query, text in queries.items()
+        if query not in judged and text_key(text).casefold() in tested
+    ]
+    for query in twins:
+        del queries[query]
+    return len(twins)

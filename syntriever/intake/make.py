@@ -13,7 +13,7 @@ from syntriever import conversation, files, params, splits
 from syntriever.collection_files import write_qrels
 from syntriever.errors import SyntrieverError
 from syntriever.estimate import report
-from syntriever.intake import build, chunking, labels, reading, written
+from syntriever.intake import build, chunking, encodings, labels, reading, written
 from syntriever.splits import Qrels
 
 COLLECTIONS = Path("data/collections")
@@ -138,7 +138,7 @@ def make(plan: Plan, teacher: params.QueryWritingTeacher, runtime: params.Runtim
         if draft.asks:
             with conversation.opened(teacher, runtime) as talk:
                 queries, draft.qrels = written.write(
-                    draft.asks, talk, plan.dev_queries, draft.counts
+                    draft.asks, talk, plan.dev_queries, draft.counts, draft.queries.values()
                 )
                 draft.counts.update(calls=talk.metrics()["calls"])
             _merge(draft.queries, queries, plan)
@@ -173,12 +173,11 @@ def estimate(
 def _read(plan: Plan, folder: Path) -> Draft:
     """Read all inputs and write the corpus into `folder`."""
     split = chunking.splitter(plan.chunk_words, plan.overlap)
-    queries = labels.read_queries(plan.queries) if plan.queries else {}
-    judged = labels.read_labels(plan.qrels, queries) if plan.qrels else []
+    encoding = encodings.chosen(plan.encoding)
+    queries = labels.read_queries(plan.queries, encoding) if plan.queries else {}
+    judged = labels.read_labels(plan.qrels, queries, encoding) if plan.qrels else []
     draft = Draft(reading.Notes(), Counter(), queries)
-    documents = reading.documents(
-        plan.source, plan.columns, plan.encoding, plan.exclude, draft.notes
-    )
+    documents = reading.documents(plan.source, plan.columns, encoding, plan.exclude, draft.notes)
     bar = tqdm(documents, desc="read", unit=" documents", disable=None)
     folder.mkdir(parents=True, exist_ok=True)
     corpus = folder / "corpus.jsonl"
@@ -189,9 +188,10 @@ def _read(plan: Plan, folder: Path) -> Draft:
     if plan.qrels:
         qrels = labels.resolve(judged, places, plan.qrels, draft.counts)
         draft.qrels = labels.divide(qrels, queries, plan.test_share, plan.qrels)
+        draft.counts["twins"] = labels.drop_twins(queries, draft.qrels)
     if plan.test_queries:
         draft.asks = written.choose(corpus, plan.dev_queries + plan.test_queries, plan.kinds)
-        draft.held_out = written.held_out(draft.asks, corpus)
+        draft.held_out = written.held_out(draft.asks, corpus, plan.chunk_words, plan.overlap)
     return draft
 
 

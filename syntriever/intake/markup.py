@@ -26,7 +26,8 @@ def markdown(source: str) -> Page:
     title = ""
     if front := _FRONT_MATTER.match(source):
         source = source[front.end() :]
-        if line := _TITLE_LINE.search(front[1]):
+        line = _TITLE_LINE.search(front[1])
+        if line and line[1][0] not in ">|":  # a block, which only a YAML parser reads
             title = line[1].strip("\"'")
     return Page(title or _first_heading(source), source.strip())
 

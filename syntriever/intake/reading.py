@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from syntriever import files
 from syntriever.errors import SyntrieverError
-from syntriever.intake import markup, tables
-from syntriever.intake.encodings import UnreadableError, encoding_of, known
+from syntriever.intake import encodings, markup, tables
+from syntriever.intake.encodings import UnreadableError, encoding_of
 
 PLAIN, MARKDOWN, HTML = (".txt",), (".md", ".markdown"), (".html", ".htm")
 TEXT_SUFFIXES = PLAIN + MARKDOWN + HTML
@@ -87,8 +87,7 @@ def documents(
     """
     if not path.exists():
         raise SyntrieverError(f"{path} does not exist. Check the path.")
-    if encoding is not None and not known(encoding):
-        raise SyntrieverError(f"--encoding {encoding}: unknown. Name one such as utf-8 or cp1250.")
+    encoding = encodings.chosen(encoding)
     if path.is_dir():
         yield from _of_folder(path, encoding, exclude, notes)
     elif path.suffix.lower() in tables.SUFFIXES:
@@ -121,6 +120,8 @@ def _names(folder: Path) -> list[str]:
     for place, subfolders, names in os.walk(folder, onerror=_refuse):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         inside = Path(place).relative_to(folder)
+        linked = [name for name in subfolders if (Path(place) / name).is_symlink()]
+        names += linked  # not followed: a link may lead back; named among what is skipped
         found += [(inside / name).as_posix() for name in names if not name.startswith(".")]
     return sorted(found)
 
@@ -137,6 +138,10 @@ def _of_files(
         try:
             if pattern := _excluding(name, exclude):
                 raise UnreadableError(f"excluded ({pattern})")
+            if _shown(name) != name:
+                raise UnreadableError("its name is not UTF-8")
+            if (folder / name).is_dir():
+                raise UnreadableError("a link to a folder")
             if suffix in tables.SUFFIXES:
                 raise UnreadableError("a table, to be named by itself")
             if suffix not in TEXT_SUFFIXES:
@@ -154,8 +159,6 @@ def _of_files(
 
 
 def _of_file(path: Path, name: str, encoding: str | None, notes: Notes) -> Document:
-    if _shown(name) != name:
-        raise UnreadableError("its name is not UTF-8")
     if path.exists() and not path.is_file():
         raise UnreadableError("no ordinary file")
     found = encoding or encoding_of(path)
@@ -226,6 +229,8 @@ def _cells(
     columns = tables.choose(list(row), ("id", "title", "text"), chosen, where)
     if "text" not in columns:
         raise tables.needed("text", list(row), where, "Name it with --text-column.")
+    if columns.get("title") == columns["text"]:
+        del columns["title"]  # --text-column names what would be the title
     notes.columns |= columns
     return {
         role: tables.text_of(row[column], f"{where}: {column!r}")

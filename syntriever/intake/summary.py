@@ -69,6 +69,8 @@ def _of_queries(plan: Plan, draft: Draft) -> Iterator[str]:
             f"labels: {counts['labels']}, of which {counts['labels_on_documents']} on whole "
             "documents: each of those makes all passages of its document relevant"
         )
+    if counts["twins"]:
+        yield f"left out: {counts['twins']} queries without labels, with the words of a test query"
     if plan.test_queries:
         yield (
             f"written for dev and test: {counts['asked']} asked, {counts['unanswered']} "

@@ -160,10 +160,10 @@ def _csv_rows(path: Path, encoding: str) -> Iterator[Row]:
                         "delimiter, a quote or a line break in double quotes."
                     )
                 yield line, dict(zip(columns, cells, strict=True))
-    except UnicodeDecodeError:
+    except UnicodeError:  # of UTF-16 without its mark no UnicodeDecodeError
         raise SyntrieverError(
-            f"{path} is not {encoding} throughout. Name its encoding (--encoding), or convert it "
-            "to UTF-8."
+            f"{path} is not {encoding} throughout. Name its encoding (--encoding; UTF-16 without a "
+            "mark is utf-16-le or utf-16-be), or convert it to UTF-8."
         ) from None
     except csv.Error as error:
         raise SyntrieverError(

@@ -2,8 +2,9 @@
 
 import hashlib
 import heapq
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,11 @@ def requests(asks: Sequence[Ask]) -> Iterator[Request]:
 
 
 def write(
-    asks: Sequence[Ask], talk: Conversation, dev: int, counts: Counter[str]
+    asks: Sequence[Ask],
+    talk: Conversation,
+    dev: int,
+    counts: Counter[str],
+    others: Iterable[str] = (),
 ) -> tuple[dict[str, str], dict[str, Qrels]]:
     """Return the written queries (id -> text) and their judgements: the first `dev` are dev's.
 
@@ -84,13 +89,14 @@ def write(
         talk: with the teacher.
         dev: how many of `asks` are for dev; the others are for test.
         counts: filled: asked, unanswered, repeated.
+        others: the collection's own queries, which train.
 
     Raises:
         SyntrieverError: too many were not answered, the teacher cannot go on, or none is left.
     """
     queries: dict[str, str] = {}
     qrels: dict[str, Qrels] = {"dev": {}, "test": {}}
-    seen: set[str] = set()
+    seen = {text_key(one).casefold() for one in others}
     counts.update(asked=len(asks), unanswered=0, repeated=0)
     answers = talk.texts(requests(asks), len(asks), clean)
     for place, (ask, text) in enumerate(zip(asks, answers, strict=True)):
@@ -107,12 +113,13 @@ def write(
     return queries, {name: part for name, part in qrels.items() if part}
 
 
-def held_out(asks: Sequence[Ask], corpus: Path) -> list[str]:
+def held_out(asks: Sequence[Ask], corpus: Path, chunk_words: int, overlap: int) -> list[str]:
     """Return the passages that no training query may be written for: those that were asked about,
-    and their neighbours, which may repeat some of their text."""
+    and their neighbours, as far away as they may repeat some of their text."""
+    reach = max(1, math.ceil(chunk_words / (chunk_words - overlap)) - 1)
     near = {
         f"{document}#{int(number) + step}"
         for document, _, number in (ask.passage_id.rpartition("#") for ask in asks)
-        for step in (-1, 0, 1)
+        for step in range(-reach, reach + 1)
     }
     return [one["_id"] for one in files.read_jsonl(corpus) if one["_id"] in near]

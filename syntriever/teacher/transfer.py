@@ -14,6 +14,7 @@ from syntriever.teacher.journal import Entry, Journal
 from syntriever.teacher.keys import hash_of
 
 AT_ONCE = 500  # entries in one transaction
+MOST_TOKENS = 10**12  # of one answer; SQLite's integers end at 2**63
 
 _ENTRY = TypeAdapter(Entry)
 
@@ -77,6 +78,8 @@ def _read(path: Path) -> Iterator[Entry]:
                 f"{path}, line {number}: {field}: {fault['msg']}. A line is expected as "
                 "`python -m stages.journal export` writes it."
             ) from None
+        if not all(0 <= n <= MOST_TOKENS for n in (entry.prompt_tokens, entry.completion_tokens)):
+            raise SyntrieverError(f"{path}, line {number}: so many tokens can't be. Mend the line.")
         if not fits(entry):
             raise SyntrieverError(
                 f"{path}, line {number}: {FORGED}: the line was changed. Export the file again."
