@@ -32,6 +32,7 @@ _OTHERS = {
     "cp",
     "tail",
     "rm",
+    "sed",
     "pip",
     "unzip",
     "cat",
