@@ -61,7 +61,8 @@ def join(
 
     Writes data/collections/NAME, its ids with their collection's name in front (scifact:4983). From
     recorded answers it also writes data/teacher/NAME.jsonl and, where a FILE_written_queries.jsonl
-    lies beside a FILE.jsonl, data/teacher/NAME_written_queries.jsonl. Overwrites nothing. Words go
+    lies beside a FILE.jsonl, data/teacher/NAME_written_queries.jsonl. Where one's test queries are
+    the teacher's (collection.json), the new one's are. Overwrites nothing. Words go
     to stderr, the options to stdout.
 
     Example: python -m stages.collection join both data/collections/concepts

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syntriever import collection_files, joined_answers
-from syntriever.collection import Query
+from syntriever.collection import Origin, Query, read_origin
 from syntriever.errors import SyntrieverError
-from syntriever.files import replacing, write_jsonl
+from syntriever.files import replacing, write_json, write_jsonl
 from syntriever.joined_answers import answers_file, prefixed, written_file
 from syntriever.splits import SPLITS, Qrels
 
@@ -31,6 +31,7 @@ class Part(NamedTuple):
     queries: list[Query]
     qrels: dict[str, Qrels]
     """By split; only those that the collection has."""
+    origin: Origin
 
 
 def join(name: str, folders: list[Path], answers: list[Path]) -> Sizes:
@@ -133,7 +134,8 @@ def _read(folder: Path) -> Part:
     counts: Counter[str] = Counter()
     queries = collection_files.read_queries(folder / "queries.jsonl", counts)
     qrels = collection_files.read_all_qrels(folder, {query.query_id for query in queries}, counts)
-    return Part(folder.resolve().name, folder / "corpus.jsonl", queries, qrels)
+    origin = read_origin(folder / "collection.json")
+    return Part(folder.resolve().name, folder / "corpus.jsonl", queries, qrels, origin)
 
 
 def _sizes(part: Part) -> dict[str, int]:
@@ -151,6 +153,7 @@ def _write_collection(folder: Path, parts: list[Part], sizes: Sizes) -> None:
     for split in SPLITS:
         if any(split in part.qrels for part in parts):
             collection_files.write_qrels(folder / "qrels" / f"{split}.tsv", _qrels(parts, split))
+    write_json(folder / "collection.json", _origin(parts))
 
 
 def _passages(parts: list[Part], sizes: Sizes) -> Iterator[dict]:
@@ -174,3 +177,11 @@ def _qrels(parts: list[Part], split: str) -> Qrels:
         for part in parts
         for query, grades in part.qrels.get(split, {}).items()
     }
+
+
+def _origin(parts: list[Part]) -> dict:
+    """What `stages.init` says of a collection: the teacher's test queries make all scores theirs,
+    and the passages that they were written from stay out of training."""
+    written = any(part.origin.test_queries == "written" for part in parts)
+    held_out = [prefixed(part.name, one) for part in parts for one in sorted(part.origin.held_out)]
+    return {"test_queries": "written" if written else "labelled", "held_out": held_out}

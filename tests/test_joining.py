@@ -13,7 +13,7 @@ from small_collections import CORPUS, QRELS, QUERIES, lines, table, view
 import stages
 from stages import collection
 from syntriever import joined_answers, joining, paths, preparation
-from syntriever.collection import Corpus, read_qrels, read_queries
+from syntriever.collection import Corpus, Origin, read_origin, read_qrels, read_queries
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl
 from syntriever.teacher import RecordedTeacher
@@ -99,6 +99,21 @@ def test_the_joined_collection_passes_prepare():
     assert [query.query_id for query in read_queries(paths.queries("test"))] == ["one:q3", "two:q3"]
 
 
+def test_written_tests_and_held_out_passages_stay_so():
+    """Passages from which the teacher wrote test queries must not train once they are joined."""
+    about = '{"test_queries": "written", "held_out": ["p3", "p1"]}'
+    (make("one") / "collection.json").write_text(about)
+    joining.join("both", [Path("there/one"), make("two")], [])
+    origin = read_origin(joining.COLLECTIONS / "both/collection.json")
+    assert origin == Origin("written", frozenset({"one:p1", "one:p3"}))
+
+
+def test_people_s_tests_stay_so():
+    joining.join("both", [make("one"), make("two")], [])
+    origin = read_origin(joining.COLLECTIONS / "both/collection.json")
+    assert origin == Origin("labelled", frozenset())
+
+
 def test_recorded_answers_are_found(tmp_path):
     """A teacher that reads the joined file knows each query, text and pair by the joined ids; what
     else a line holds stays."""
@@ -160,7 +175,7 @@ def test_twice_the_same_bytes_from_anywhere(tmp_path, monkeypatch):
         joining.join("both", folders, [answers("a", ANSWER), answers("b", ANSWER)])
         found.append(outputs())
     assert found[0] == found[1]
-    assert len(found[0]) == 6
+    assert len(found[0]) == 7
 
 
 @pytest.mark.parametrize(
