@@ -55,11 +55,13 @@ def list_answers(path: JournalPath = None) -> None:
 
 @app.command("export")
 def export(
-    file: Annotated[Path, typer.Argument(help="The JSON Lines file to write.")],
+    file: Annotated[Path, typer.Argument(help="The new JSON Lines file.")],
     model: Annotated[str | None, typer.Option(help="Only answers of this model.")] = None,
     path: JournalPath = None,
 ) -> None:
     """Write the answers to FILE, one JSON object a line, with the requests as they were sent.
+
+    A file that exists is refused.
 
     Example: python -m stages.journal export answers.jsonl
     """
@@ -70,6 +72,8 @@ def export(
     with _opened(path) as opened:
         if file.resolve() == opened.path.resolve():
             raise SyntrieverError(f"{file} is the journal itself. Name another file to write.")
+        if file.exists():  # perhaps an earlier export: a copy of what was paid for
+            raise SyntrieverError(f"{file} exists. Take another name, or remove it first.")
         if next(transfer.records(opened, model), None) is None:
             of = f" of the model {model}" if model else ""
             raise SyntrieverError(f"the journal holds no answer{of}: nothing is written.")

@@ -283,17 +283,22 @@ def test_an_import_with_a_fault_adds_nothing(tmp_path, monkeypatch, change, word
         assert list(opened.entries()) == []
 
 
-def test_an_export_replaces_nothing_by_nothing(journal, tmp_path):
-    """Neither the journal itself nor an earlier export is lost by a slip."""
+def test_an_export_replaces_nothing(journal, tmp_path):
+    """Neither the journal itself nor an earlier export, perhaps the only copy, is lost by a slip;
+    an export of nothing leaves no file."""
     journal.put([entry("a")])
     before, earlier = journal.path.read_bytes(), tmp_path / "answers.jsonl"
     refused = run("export", str(journal.path), "--path", str(journal.path))
     assert "is the journal itself" in str(refused.exception)
     assert journal.path.read_bytes() == before
     earlier.write_text("earlier")
-    refused = run("export", str(earlier), "--model", "typo", "--path", str(journal.path))
-    assert "no answer of the model typo" in str(refused.exception)
+    for model in ((), ("--model", "stub")):
+        refused = run("export", str(earlier), *model, "--path", str(journal.path))
+        assert "answers.jsonl exists. Take another name" in str(refused.exception)
     assert earlier.read_text() == "earlier"
+    new = tmp_path / "new.jsonl"
+    refused = run("export", str(new), "--model", "typo", "--path", str(journal.path))
+    assert "no answer of the model typo" in str(refused.exception) and not new.exists()
 
 
 def test_an_import_reads_a_file_alone(tmp_path):
