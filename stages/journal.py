@@ -1,6 +1,7 @@
 """Look after the journal, which holds every answer that a live teacher was paid for."""
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -128,10 +129,29 @@ def _opened(path: Path | None, make: bool = False):
     from syntriever.teacher.journal import Journal, default_path
 
     chosen = path or default_path()
-    if not make and not chosen.exists():
+    if not make and not (chosen.exists() and chosen.stat().st_size):
         raise SyntrieverError(f"there is no journal at {chosen}: no live teacher was asked yet.")
+    if chosen.exists():
+        _refuse_foreign(chosen)
     with Journal(chosen) as opened:
         yield opened
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse another program's database, in which opening it as a journal would make tables."""
+    from syntriever.teacher.journal import COLUMNS
+
+    try:  # mode=ro would leave files of a write-ahead log behind
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as database:
+            filled = database.execute("SELECT 1 FROM sqlite_master").fetchone()
+            columns = {row[1] for row in database.execute("PRAGMA table_info(answers)")}
+    except sqlite3.Error:
+        return  # damaged, locked or no database: opening says so in words
+    if filled and not columns.issuperset(COLUMNS):
+        raise SyntrieverError(
+            f"{path} is no journal but another program's SQLite file, and is left as it is. Name "
+            "the journal with --path, or leave it out for the usual one."
+        )
 
 
 if __name__ == "__main__":

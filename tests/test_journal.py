@@ -1,5 +1,6 @@
 """The journal: durable, keyed by what determines an answer, one asking process at a time."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -334,3 +335,30 @@ def test_no_journal_yet(tmp_path):
     path = tmp_path / "teacher.sqlite"
     assert "no journal" in str(run("list", "--path", str(path)).exception)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+@pytest.mark.parametrize("table", ["things (a)", "answers (key, text)"])
+def test_another_programs_database_is_left_as_it_is(tmp_path, mode, table):
+    """No command makes tables or files in it, or calls it sound."""
+    path, file = tmp_path / "other.sqlite", tmp_path / "answers.jsonl"
+    file.write_text(json.dumps(dataclasses.asdict(entry("a"))) + "\n")
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute(f"CREATE TABLE {table}")
+    before = path.read_bytes()
+    for command in (["list"], ["check"], ["export", str(tmp_path / "new")], ["import", str(file)]):
+        refused = run(*command, "--path", str(path))
+        assert "other.sqlite is no journal" in str(refused.exception)
+    assert path.read_bytes() == before
+    assert {one.name for one in tmp_path.iterdir()} == {"answers.jsonl", "other.sqlite"}
+
+
+def test_an_empty_file_is_no_journal_yet(tmp_path):
+    """Looking leaves it empty; an import may fill it."""
+    path, file = tmp_path / "teacher.sqlite", tmp_path / "answers.jsonl"
+    file.write_text(json.dumps(dataclasses.asdict(entry("a"))) + "\n")
+    path.touch()
+    assert "no journal" in str(run("check", "--path", str(path)).exception)
+    assert path.read_bytes() == b""
+    assert "1 of them new" in run("import", str(file), "--path", str(path)).output
