@@ -8,15 +8,22 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 from syntriever import paths, prompts
 from syntriever.errors import SyntrieverError
-from syntriever.files import read_json, read_jsonl, replacing, write_json, write_jsonl
-from syntriever.records import WrittenQuery, read
+from syntriever.files import read_json, replacing, write_json, write_jsonl
+from syntriever.records import Comparison, Synthesized, Verified, WrittenQuery, read
 
 FOLDER = Path("data/teacher")
 PROMPTS = ("cot", "positive", "negative", "relabel", "compare")
 QUERIES_SUFFIX = "_written_queries"
+
+
+class _Compared(Comparison):
+    """A comparison, with the answer to the other order where that was asked too."""
+
+    swapped_answer: Literal[1, 2] | None = None
 
 
 def record(name: str, folder: Path = FOLDER) -> dict[str, Path]:
@@ -35,8 +42,8 @@ def record(name: str, folder: Path = FOLDER) -> dict[str, Path]:
 
     Raises:
         SyntrieverError: the name is none, a file exists, the outputs of write_queries, synthesize,
-            verify and mine_pairs are missing or not of one run, or a passage has several written
-            queries of one kind.
+            verify and mine_pairs are missing, not what these stages write or not of one run, or a
+            passage has several written queries of one kind.
     """
     path, queries_path = _new_files(name, folder)
     sidecar = folder / prompts.SIDECAR
@@ -44,8 +51,10 @@ def record(name: str, folder: Path = FOLDER) -> dict[str, Path]:
     queries = list(read(paths.WRITTEN, WrittenQuery))
     by_passage = queries_by_passage(queries)
     own_ids = {one["query_id"] for one in queries}
-    comparisons = (one for one in read_jsonl(paths.COMPARISONS) if one["query_id"] not in own_ids)
-    answers = records(read_jsonl(paths.SYNTHESIZED), read_jsonl(paths.VERIFIED), comparisons)
+    compared = read(paths.COMPARISONS, _Compared)
+    comparisons = (one for one in compared if one["query_id"] not in own_ids)
+    synthesized, verified = read(paths.SYNTHESIZED, Synthesized), read(paths.VERIFIED, Verified)
+    answers = records(synthesized, verified, comparisons)
     hashes[path.name] = _hashes(PROMPTS)
     written = {"teacher.recorded": path}
     if by_passage:

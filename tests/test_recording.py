@@ -134,6 +134,31 @@ def test_files_of_different_runs_are_refused(project, path):
     assert not list((project / "data/teacher").glob("*mine*"))
 
 
+@pytest.mark.parametrize(
+    ("path", "change", "words"),
+    [
+        (paths.SYNTHESIZED, {"cot": 5}, "cot: "),
+        (paths.SYNTHESIZED, {"query": None}, "query: "),
+        (paths.VERIFIED, {"verdict": "perhaps"}, "verdict: "),
+        (paths.COMPARISONS, {"answer": 7}, "answer"),
+        (paths.COMPARISONS, {"swapped_answer": 7}, "swapped_answer"),
+        (paths.COMPARISONS, "passage_2", "passage_2: Field required"),
+        (paths.VERIFIED, "verdict", "verdict: Field required"),
+    ],
+)
+def test_a_line_that_no_stage_writes_is_named(project, path, change, words):
+    """What would be no recorded answer is refused by file and line, and nothing is half-written."""
+    lines = list(files.read_jsonl(path))
+    if isinstance(change, str):
+        del lines[1][change]
+    else:
+        lines[1] |= change
+    files.write_jsonl(path, lines)
+    with pytest.raises(SyntrieverError, match=rf"{path}, line 2: {words}.*dvc repro"):
+        recording.record("mine")
+    assert not list((project / "data/teacher").glob("*mine*"))
+
+
 def test_a_missing_prompt_leaves_nothing(project):
     """Its hash belongs to the files."""
     Path("prompts/compare.txt").unlink()
