@@ -15,9 +15,9 @@ def record(
 
     Reads data/written/queries.jsonl, data/synthetic/synthesized.jsonl,
     data/synthetic/verified.jsonl and data/preferences/comparisons.jsonl, which must be up to date
-    (`dvc status`), and prompts. Writes data/teacher/NAME.jsonl, where there are written queries
-    data/teacher/NAME_written_queries.jsonl too, and the hashes of the prompts into
-    data/teacher/prompts.json. With teacher.backend recorded, and teacher.recorded and
+    (`dvc status`), and prompts. Writes data/teacher/NAME.jsonl where there are training queries,
+    data/teacher/NAME_written_queries.jsonl where there are written ones, and the hashes of the
+    prompts into data/teacher/prompts.json. With teacher.backend recorded, and teacher.recorded and
     teacher.recorded_queries set to these files, the pipeline gives the same results again, without
     a key.
 

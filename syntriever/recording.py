@@ -36,14 +36,15 @@ def record(name: str, folder: Path = FOLDER) -> dict[str, Path]:
         folder: where recorded answers lie.
 
     Returns:
-        The path of each new file by the param that names it: `teacher.recorded`, with one record a
-        training query; and where there are written queries `teacher.recorded_queries`, with one
-        record a passage that has any. These are the ones that were kept.
+        The path of each new file by the param that names it: where there are training queries
+        `teacher.recorded`, with one record each; and where there are written queries
+        `teacher.recorded_queries`, with one record a passage that has any. These are the ones that
+        were kept.
 
     Raises:
         SyntrieverError: the name is none, a file exists, the outputs of write_queries, synthesize,
-            verify and mine_pairs are missing, not what these stages write or not of one run, or a
-            passage has several written queries of one kind.
+            verify and mine_pairs are missing, not what these stages write or not of one run, a
+            passage has several written queries of one kind, or there is nothing to write.
     """
     path, queries_path = _new_files(name, folder)
     sidecar = folder / prompts.SIDECAR
@@ -55,16 +56,23 @@ def record(name: str, folder: Path = FOLDER) -> dict[str, Path]:
     comparisons = (one for one in compared if one["query_id"] not in own_ids)
     synthesized, verified = read(paths.SYNTHESIZED, Synthesized), read(paths.VERIFIED, Verified)
     answers = records(synthesized, verified, comparisons)
-    hashes[path.name] = _hashes(PROMPTS)
-    written = {"teacher.recorded": path}
+    first = list(itertools.islice(answers, 1))  # none of a corpus alone: no query, no answers
+    if not first and not by_passage:
+        raise SyntrieverError(
+            f"{paths.SYNTHESIZED} and {paths.WRITTEN} hold no query: there is no answer to record. "
+            "Run the pipeline on labelled queries, or with write_queries.per_passage: 1, first."
+        )
+    written, lines = {}, {}
+    if first:
+        hashes[path.name] = _hashes(PROMPTS)
+        written["teacher.recorded"], lines[path] = path, itertools.chain(first, answers)
     if by_passage:
         kinds = sorted({one["kind"] for one in queries})
         hashes[queries_path.name] = _hashes(f"write_{kind}" for kind in kinds)
-        written["teacher.recorded_queries"] = queries_path
+        written["teacher.recorded_queries"], lines[queries_path] = queries_path, by_passage
     with ExitStack() as stack:  # all of them or none
-        write_jsonl(stack.enter_context(replacing(path)), answers)
-        if by_passage:
-            write_jsonl(stack.enter_context(replacing(queries_path)), by_passage)
+        for new, of_file in lines.items():
+            write_jsonl(stack.enter_context(replacing(new)), of_file)
         write_json(stack.enter_context(replacing(sidecar)), hashes)
     return written
 

@@ -206,6 +206,40 @@ def test_without_written_queries_there_is_no_file_of_them(project):
     assert not list((project / "data/teacher").glob("mine_written*"))
 
 
+def test_a_corpus_alone_has_no_file_of_answers(project, capsys):
+    """Without training queries only the written ones are recorded, and the stages run with what
+    the command prints."""
+    queries = list(files.read_jsonl(paths.WRITTEN))
+    own_ids = {one["query_id"] for one in queries}
+    pairs = [one for one in files.read_jsonl(paths.COMPARISONS) if one["query_id"] in own_ids]
+    assert queries
+    for path in (paths.queries("train"), paths.SYNTHESIZED, paths.VERIFIED):
+        path.write_text("")
+    files.write_jsonl(paths.COMPARISONS, pairs)
+    run_stage("record", "mine")
+    (file,) = (project / "data/teacher").glob("mine*")
+    assert file.name == "mine_written_queries.jsonl"
+    assert "mine.jsonl" not in files.read_json("data/teacher/prompts.json")
+    _, command = capsys.readouterr().out.splitlines()
+    recorded = f"-S teacher.recorded_queries={file.relative_to(project)}"
+    assert command.split("run ")[1] == f"-S teacher.backend=recorded {recorded}"
+    set_params(project, {"teacher.recorded_queries": str(file.relative_to(project))})
+    for stage in ("synthesize", "verify"):
+        run_stage(stage)
+    assert paths.VERIFIED.read_bytes() == b""
+
+
+def test_nothing_to_record_is_said(project):
+    """Of a run without any query there is no file."""
+    for path in (paths.WRITTEN, *OUTPUTS):
+        path.write_text("")
+    before = (project / "data/teacher/prompts.json").read_bytes()
+    with pytest.raises(SyntrieverError, match=r"no answer to record"):
+        recording.record("mine")
+    assert not list((project / "data/teacher").glob("mine*"))
+    assert (project / "data/teacher/prompts.json").read_bytes() == before
+
+
 def written(passage_id, kind="direct", more=""):
     return {
         "query_id": f"{passage_id}#{kind}{more}",
