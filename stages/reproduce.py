@@ -34,8 +34,9 @@ def reproduce(
     for split in splits:
         typer.echo("\n".join(reproduction.lines(split)) + "\n")
     if record:
-        reproduction.fill_readme(tables)  # first: it may be refused
-        reproduction.record()
+        noted = reproduction.note()  # before anything is written: it may be refused
+        reproduction.fill_readme(tables)  # before the record: so may this
+        reproduction.record(noted)
         typer.echo(f"{reproduction.RECORD}: {reproduction.cpu_type()}")
         return
     verdict = reproduction.judge()

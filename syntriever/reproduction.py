@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from syntriever import paths
 from syntriever.errors import SyntrieverError
-from syntriever.files import read_json, replacing, write_json
+from syntriever.files import opened, read_json, replacing, write_json
 
 # How far any metric of metrics/evaluate may lie from the recorded one on another CPU type: a bound
 # with room, see docs/reproducibility.md.
@@ -20,6 +21,7 @@ TOLERANCE = 0.02
 
 EVALUATE = paths.METRICS / "evaluate"
 RECORD = paths.METRICS / "record.json"
+LOCK = Path("dvc.lock")
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -44,15 +46,32 @@ def cpu_type() -> str:
     return f"{values.get('vendor_id', platform.machine())} {numbers} ({sets})"
 
 
-def record() -> None:
-    """Note all metrics of metrics/evaluate, their hash in dvc.lock, and this CPU type.
+def note() -> dict:
+    """Return all metrics of metrics/evaluate, their hash in dvc.lock, and this CPU type.
 
-    Git keeps this record; metrics/evaluate itself is an output like any other, that DVC keeps.
+    Raises:
+        SyntrieverError: dvc.lock or a file of metrics can't be read.
     """
     files = sorted(EVALUATE.rglob("*.json"))
     metrics = {file.relative_to(EVALUATE).as_posix(): read_json(file) for file in files}
-    lock = Path("dvc.lock").read_text("utf-8")
-    write_json(RECORD, {"cpu": cpu_type(), "md5": _locked(lock), "metrics": metrics})
+    with opened(LOCK) as file:
+        lock = file.read()
+    try:
+        md5 = _locked(lock.decode("utf-8"))
+    except (ValueError, YAMLError, LookupError, TypeError, AttributeError):
+        raise SyntrieverError(
+            f"{LOCK} is not as DVC writes it, perhaps after a merge. Restore it with `git checkout "
+            f"HEAD -- {LOCK}`, then run `dvc repro`."
+        ) from None
+    return {"cpu": cpu_type(), "md5": md5, "metrics": metrics}
+
+
+def record(noted: dict) -> None:
+    """Keep what `note` returned.
+
+    Git keeps this record; metrics/evaluate itself is an output like any other, that DVC keeps.
+    """
+    write_json(RECORD, noted)
 
 
 def _locked(lock: str) -> str | None:
@@ -88,16 +107,30 @@ def fill_readme(tables: list[str], readme: Path = Path("README.md")) -> None:
 
 
 def lines(split: str) -> list[str]:
-    """Return one split's nDCG@10 of every system beside the committed one."""
+    """Return one split's nDCG@10 of every system beside the committed one.
+
+    Raises:
+        SyntrieverError: metrics/ndcg_at_10.json is missing or lacks one.
+    """
     from syntriever.evaluation import SYSTEMS  # loads faiss and pandas: not for a --help
 
     rows = [f"{split + ', nDCG@10':<18}{'here':>10}{'committed':>12}{'difference':>12}"]
     for system in SYSTEMS:
-        here = read_json(paths.HEADLINE)[split][system]
+        here = _headline(split, system)
         there = committed(paths.HEADLINE).get(split, {}).get(system)
         known = "" if there is None else f"{there:12.4f}{here - there:+12.4f}"
         rows.append(f"{system:<18}{here:10.4f}{known}")
     return rows
+
+
+def _headline(split: str, system: str) -> float:
+    try:
+        return float(read_json(paths.HEADLINE)[split][system])
+    except (LookupError, TypeError, ValueError):
+        raise SyntrieverError(
+            f"{paths.HEADLINE} holds no number under {split}, {system}. Run `dvc repro evaluate`, "
+            "which makes it."
+        ) from None
 
 
 def judge() -> Verdict:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from project import ROOT, inside
+from project import ROOT, inside, run_stage
 
 from syntriever import paths, reproduction, results
 from syntriever.errors import SyntrieverError
@@ -21,7 +21,7 @@ def committed(project, monkeypatch):
     """A project whose results are committed; it is no DVC repository."""
     monkeypatch.setattr(reproduction, "_outputs_are_there", lambda: True)
     (project / "dvc.lock").write_text(LOCK.format("a"))
-    reproduction.record()
+    reproduction.record(reproduction.note())
     (project / ".gitignore").write_text("models\ndata\nmetrics/evaluate\n")
     for command in (
         ["init", "-q"],
@@ -133,6 +133,36 @@ def test_command_prints_both_and_fails(committed, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "+0.0100" in out and "committed" in out
     assert "NOT reproduced" in err
+
+
+@pytest.mark.parametrize("fault", ["split", "system", "value"])
+def test_a_headline_that_lacks_something_is_said(committed, fault):
+    """File and key are named."""
+    headline = read_json(paths.HEADLINE)
+    if fault == "split":
+        del headline["test"]
+    elif fault == "system":
+        del headline["test"]["bm25"]
+    else:
+        headline["test"]["bm25"] = None
+    write_json(paths.HEADLINE, headline)
+    with pytest.raises(
+        SyntrieverError, match=r"ndcg_at_10\.json holds no .* test, bm25\..*dvc repro"
+    ):
+        reproduction.lines("test")
+
+
+@pytest.mark.parametrize("lock", [None, "<<<<<<< HEAD\nstages:\n", "", "schema: '2.0'\n", "a: [\n"])
+def test_without_a_lock_nothing_is_recorded(committed, lock):
+    """README and the record stay as they are until all that goes into them is read."""
+    readme = "a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n"
+    Path("README.md").write_text(readme)
+    before = reproduction.RECORD.read_bytes()
+    Path("dvc.lock").unlink() if lock is None else Path("dvc.lock").write_text(lock)
+    with pytest.raises(SyntrieverError, match=r"dvc\.lock .*dvc repro"):
+        run_stage("reproduce", True)
+    assert Path("README.md").read_text() == readme
+    assert reproduction.RECORD.read_bytes() == before
 
 
 def test_results_are_rendered(finished_project):
