@@ -1,5 +1,6 @@
 """Write a bundle with a retriever, its index and its passages."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,7 +29,7 @@ def export(
 
     passages = exporting.export(system, to)
     typer.echo(f"{to}: {system} with {passages} passages. Try it:")
-    typer.echo(f'  python {to / "usage.py"} "your question"')
+    typer.echo(f'  python {shlex.quote(str(to / "usage.py"))} "your question"')
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -298,7 +299,7 @@ def test_read_only_files_of_the_cache(project, tmp_path):
 
 def test_the_command(project, tmp_path, monkeypatch, capsys):
     """The command takes its options, refuses a system that there is not, and says how to go on."""
-    to = str(tmp_path / "bundle")
+    to = str(tmp_path / "my bundle")
     monkeypatch.setattr("sys.argv", ["export", "--to", to, "--system", "stage3"])
     with pytest.raises(SystemExit) as end:
         command()
@@ -307,5 +308,6 @@ def test_the_command(project, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         command()
     assert end.value.code == 0
-    out = capsys.readouterr().out
-    assert ": stage2 with" in out and f"python {to}/usage.py" in out
+    said, command_line = capsys.readouterr().out.splitlines()
+    assert ": stage2 with" in said
+    assert shlex.split(command_line) == ["python", f"{to}/usage.py", "your question"]
