@@ -44,13 +44,15 @@ def export(system: str, folder: Path) -> int:
     usage.py and README.md. The index is held in memory, as large as all vectors.
 
     Raises:
-        SyntrieverError: `folder` holds something already, or an input is missing or out of date.
+        SyntrieverError: `folder` holds something already, an input is missing or out of date, or
+            the vectors are another encoder's.
     """
     folder = folder.resolve()  # a link to an empty folder, perhaps on a larger disk, stays one
     _refuse_occupied(folder)
-    light_encoder.check(paths.model(system))
+    dimensions = light_encoder.dimensions(paths.model(system))
     corpus = Corpus.open(paths.CORPUS)
     vectors = read_vectors(paths.embeddings(system) / "corpus.npy", len(corpus))
+    light_encoder.check_vectors(system, vectors, dimensions)
     facts = bundle_card.gather(system)
     with replacing(folder) as bundle:
         # copyfile: files that DVC links from its cache may be read-only
@@ -60,7 +62,7 @@ def export(system: str, folder: Path) -> int:
         _write_index(bundle / "index.faiss", vectors)
         write_jsonl(bundle / "passages.jsonl", _passages(corpus))
         (bundle / "usage.py").write_text(USAGE, "utf-8")
-        shape = len(corpus), vectors.shape[1]
+        shape = len(corpus), dimensions
         (bundle / "README.md").write_text(bundle_card.of_bundle(facts, *shape), "utf-8")
     return len(corpus)
 

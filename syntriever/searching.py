@@ -11,7 +11,6 @@ import numpy as np
 
 from syntriever import light_encoder, paths
 from syntriever.collection import Corpus
-from syntriever.errors import SyntrieverError
 from syntriever.search import top_k
 from syntriever.vectors import read_vectors
 
@@ -67,11 +66,7 @@ class Searcher:
             SyntrieverError: the vectors are another encoder's.
         """
         vector = self._encode([query], "query")
-        if vector.shape[1] != self._vectors.shape[1]:
-            raise SyntrieverError(
-                f"{paths.embeddings(self.system)}: the vectors have {self._vectors.shape[1]} "
-                f"dimensions, the encoder's have {vector.shape[1]}. Run `dvc repro`."
-            )
+        light_encoder.check_vectors(self.system, self._vectors, vector.shape[1])
         scores, rows = self._best(vector, k, by_document)
         for rank, (score, row) in enumerate(zip(scores, rows, strict=True), start=1):
             yield self._hit(rank, float(score), int(row), vector[0])

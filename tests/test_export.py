@@ -265,6 +265,21 @@ def test_what_is_missing_is_said(project, tmp_path, missing):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("pooling_mode", ["mean", "lasttoken"])  # read here, left to the library
+def test_vectors_of_another_encoder_are_refused(project, tmp_path, pooling_mode):
+    """What usage.py could not search is not written; the encoder's own vectors are."""
+    config = paths.model("stage2") / "1_Pooling/config.json"
+    write_json(config, read_json(config) | {"pooling_mode": pooling_mode})
+    export(tmp_path / "own")
+    file = paths.embeddings("stage2") / "corpus.npy"
+    np.save(file, np.load(file)[:, :16].copy())
+    with pytest.raises(
+        SyntrieverError, match=r"16 dimensions, the encoder's have 32\..*embed stage2"
+    ):
+        export(tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_link_to_a_larger_disk_stays_one(project, tmp_path):
     """--to may be a link to an empty folder; the bundle is written behind it."""
     (tmp_path / "disk").mkdir()
