@@ -49,10 +49,10 @@ def export(system: str, folder: Path) -> int:
     """
     folder = folder.resolve()  # a link to an empty folder, perhaps on a larger disk, stays one
     _refuse_occupied(folder)
-    dimensions = light_encoder.dimensions(paths.model(system))
+    encode = light_encoder.load(paths.model(system))
     corpus = Corpus.open(paths.CORPUS)
     vectors = read_vectors(paths.embeddings(system) / "corpus.npy", len(corpus))
-    light_encoder.check_vectors(system, vectors, dimensions)
+    light_encoder.check_vectors(system, vectors, encode(["text"], "document").shape[1])
     facts = bundle_card.gather(system)
     with replacing(folder) as bundle:
         # copyfile: files that DVC links from its cache may be read-only
@@ -62,7 +62,7 @@ def export(system: str, folder: Path) -> int:
         _write_index(bundle / "index.faiss", vectors)
         write_jsonl(bundle / "passages.jsonl", _passages(corpus))
         (bundle / "usage.py").write_text(USAGE, "utf-8")
-        shape = len(corpus), dimensions
+        shape = len(corpus), vectors.shape[1]
         (bundle / "README.md").write_text(bundle_card.of_bundle(facts, *shape), "utf-8")
     return len(corpus)
 

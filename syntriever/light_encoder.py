@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -28,15 +28,6 @@ _PLAIN_TRANSFORMER = {
 _POOLINGS = ("mean", "cls", "max")
 
 
-class _Plain(NamedTuple):
-    """An encoder that is read here."""
-
-    transformer: Path
-    pooling: str
-    prefixes: dict[str, str]
-    dimensions: int
-
-
 def load(folder: Path) -> Encode:
     """Load the encoder that a stage wrote to `folder`, on the CPU, in float32.
 
@@ -44,23 +35,11 @@ def load(folder: Path) -> Encode:
         SyntrieverError: nothing is there, or it can't be loaded.
     """
     check(folder)
-    plain = _plain(folder)
-    if plain is None:
-        return _load_by_library(folder)
-    return _load_light(plain.transformer, plain.pooling, plain.prefixes)
-
-
-def dimensions(folder: Path) -> int:
-    """Return how many dimensions an encoder's vectors have, without loading it where its files say.
-
-    Raises:
-        SyntrieverError: nothing is there, or it can't be loaded.
-    """
-    check(folder)
-    plain = _plain(folder)
-    if plain is None:
-        return _load_by_library(folder)(["text"], "document").shape[1]
-    return plain.dimensions
+    try:
+        plain = _read_plain(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        plain = None  # a damaged folder: the library's loading says what is wrong
+    return _load_by_library(folder) if plain is None else _load_light(*plain)
 
 
 def check_vectors(system: str, vectors: np.ndarray, expected: int) -> None:
@@ -86,15 +65,9 @@ def check(folder: Path) -> None:
         raise SyntrieverError(f"{folder} holds no encoder. Run `dvc repro`, which makes it.")
 
 
-def _plain(folder: Path) -> _Plain | None:
-    """Return an encoder that is read here; None for what only the library knows."""
-    try:
-        return _read_plain(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # a damaged folder: the library's loading says what is wrong
-
-
-def _read_plain(folder: Path) -> _Plain | None:
+def _read_plain(folder: Path) -> tuple[Path, str, dict[str, str]] | None:
+    """Return the transformer's folder, the pooling and the prefixes of an encoder that is read
+    here; None for what only the library knows."""
     modules = _read(folder / "modules.json")
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
     if kinds != ["Transformer", "Pooling", "Normalize"]:
@@ -109,8 +82,7 @@ def _read_plain(folder: Path) -> _Plain | None:
         and asked["include_prompt"] is True
     )
     prefixes = _read(folder / "config_sentence_transformers.json")["prompts"]
-    found = _Plain(transformer, asked["pooling_mode"], prefixes, asked["embedding_dimension"])
-    return found if plain else None
+    return (transformer, asked["pooling_mode"], prefixes) if plain else None
 
 
 def _read(file: Path):
