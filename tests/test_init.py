@@ -321,6 +321,44 @@ def test_a_label_may_name_a_passage_of_a_file_with_a_blank():
     assert ("q1", "my%20oven.md#1", "1") in judged("train") + judged("test")
 
 
+@pytest.mark.parametrize(
+    ("ids", "target", "readings"),
+    [
+        (("page", "page#1"), "page#1", ("passage 'page#1'", "document 'page%231'")),
+        (("a b", "a%20b"), "a%20b", ("document 'a%20b'", "document 'a%2520b'")),
+        (("a b", "a%20b"), "a%20b#1", ("passage 'a%20b#1'", "passage 'a%2520b#1'")),
+        (("a b", "a b#1"), "a b#1", ("document 'a%20b%231'", "passage 'a%20b#1'")),
+    ],
+)
+def test_a_label_that_may_mean_two_rows_is_refused(ids, target, readings):
+    """Both are named as the corpus writes them; so written, the second is what it says."""
+    rows = [f"{own}\tText of {own}\n" for own in (*ids, "more")]
+    put("rows.tsv", "id\ttext\n" + "".join(rows))
+    label("more", target)
+    refused("qrels.tsv, line 3", f"{target!r} may be", *readings, "rename", source="raw/rows.tsv")
+    name = readings[1].split("'")[1]
+    label("more", name)
+    draft("raw/rows.tsv", test_share=1)
+    meant = {passage for query, passage, _ in judged("test") if query == "q1"}
+    assert meant == {f"{name.removesuffix('#1')}#1"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "passage"),
+    [
+        ("page#1\tOne\n", "page%231#1"),  # no row is called page
+        ("page\tOne\n", "page#1"),
+        ("page\tOne\npage#1\tOne\n", "page#1"),  # a duplicate: the passages are the same
+    ],
+)
+def test_a_label_that_can_mean_one_row_only_is_that(rows, passage):
+    """However its id is written in the corpus."""
+    put("rows.tsv", "id\ttext\n" + rows)
+    label("page#1")
+    draft("raw/rows.tsv", test_share=1)
+    assert [one for _, one, _ in judged("test")] == [passage]
+
+
 HEAD = "query-id\tcorpus-id\tscore\n"
 
 

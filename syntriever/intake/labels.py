@@ -131,18 +131,13 @@ def resolve(labels: Labels, places: Places, path: Path, counts: Counter[str]) ->
         counts: filled: labels, labels_on_documents.
 
     Raises:
-        SyntrieverError: a label names no passage and no document that was kept, or two labels
-            contradict each other.
+        SyntrieverError: a label names no passage and no document that was kept, or may mean one of
+            several, or two labels contradict each other.
     """
     first: dict[tuple[str, str], tuple[int, int]] = {}
     found: dict[tuple[str, str], tuple[bool, int]] = {}
     for line, query, target, grade in labels:
-        name = next((name for name in _spellings(target) if places.get(name)), None)
-        if name is None:
-            raise SyntrieverError(
-                f"{path}, line {line}: no passage or document {target!r} was kept. A document is "
-                "named by its path in the folder or its id, a passage like guide/oven.md#3."
-            )
+        name = _meant(target, places, f"{path}, line {line}")
         earlier, before = first.setdefault((query, name), (line, grade))
         if before != grade:
             raise SyntrieverError(
@@ -159,6 +154,29 @@ def resolve(labels: Labels, places: Places, path: Path, counts: Counter[str]) ->
     for (query, passage), (_, grade) in found.items():
         qrels.setdefault(query, {})[passage] = grade
     return qrels
+
+
+def _meant(target: str, places: Places, where: str) -> str:
+    """Return the name in the corpus that a label means.
+
+    Raises:
+        SyntrieverError: nothing of that name was kept, or its spellings mean different passages.
+    """
+    known = [name for name in dict.fromkeys(_spellings(target)) if places.get(name)]
+    if not known:
+        raise SyntrieverError(
+            f"{where}: no passage or document {target!r} was kept. A document is named by its path "
+            "in the folder or its id, a passage like guide/oven.md#3."
+        )
+    if len({frozenset(places[name]) for name in known}) > 1:
+        kinds = ("document", "passage")
+        readings = (f"the {kinds[name in places.passages]} {name!r}" for name in known)
+        raise SyntrieverError(
+            f"{where}: {target!r} may be {' or '.join(readings)}, as corpus.jsonl writes them (%23 "
+            "is a # of an id, %20 a blank, %25 a %). Write the one that is meant like that; if it "
+            "stands there like that already, rename the row or file of the other."
+        )
+    return known[0]
 
 
 def divide(
