@@ -314,17 +314,37 @@ def test_a_huge_cell_is_read_whole():
     assert len(read("raw/rows.csv")[0][0].text.split()) == 40_000
 
 
+EXCEL = '1\t"what, is ""it"" really"\n'
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("rows", "expected"),
     [
-        ('id\ttext\n1\t"quoted" and 5" wide\n', '"quoted" and 5" wide'),
-        ('id\ttext\n1\t"a\ttab"\n', "a\ttab"),
+        ('1\t"quoted" and 5" wide\n', '"quoted" and 5" wide'),
+        ('1\t5" wide, 6"\n2\tb\n', '5" wide, 6"'),
+        ('1\t"begins so\n2\tb\n', '"begins so'),
+        ('1\t"to be\n2\tor 5"\n', '"to be'),  # read as quoted, row 2 would be part of row 1
+        ('1\t"to be\r2\tor 5"\r', '"to be'),
+        (EXCEL + '2\t"b" c\n', '"what, is ""it"" really"'),
+        (EXCEL, 'what, is "it" really'),
+        (EXCEL + "2\tb\n\n", 'what, is "it" really'),
+        (EXCEL + '2\t"b\nc"\n', 'what, is "it" really'),
+        ('1\t"a\ttab"\n', "a\ttab"),
+        ('1\t"a\ttab and\na line"\n', "a\ttab and\na line"),
     ],
 )
-def test_quotes_in_tsv(text, expected):
-    """Signs like others, unless only quoting makes the columns fit."""
-    put("rows.tsv", text)
+def test_quotes_in_tsv(rows, expected):
+    """They hold cells together, unless the rows fit only where quotes are signs like others."""
+    put("rows.tsv", "id\ttext\n" + rows)
     assert read("raw/rows.tsv")[0][0].text == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_tsv_may_be_quoted_throughout(encoding):
+    """Its columns too, after the mark that Excel sets."""
+    put("rows.tsv", '"id"\t"text"\r\n"1"\t"One"\r\n"2"\t"Two"\r\n'.encode(encoding))
+    documents, _ = read("raw/rows.tsv")
+    assert [(one.id, one.text) for one in documents] == [("1", "One"), ("2", "Two")]
 
 
 def test_columns_are_named_by_the_user_or_found_by_their_names():

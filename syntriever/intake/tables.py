@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 from syntriever import files
 from syntriever.errors import SyntrieverError
@@ -42,6 +43,8 @@ def rows(path: Path, encoding: str | None = None) -> Iterator[Row]:
 
     The delimiter of a .csv file is the one of a first line `sep=;`, else whichever of comma,
     semicolon, tab and | divides its first line into columns that fit most of the lines after it.
+    Quotes in a .tsv file hold cells together, as Excel writes them, unless the rows fit the columns
+    only where quotes are signs like others.
 
     Args:
         path: the file.
@@ -180,8 +183,12 @@ def _dialect(path: Path, encoding: str) -> tuple[dict, int]:
         if path.suffix.lower() == ".tsv":
             tabs = first.count("\t")
             plain = all(line.count("\t") == tabs for line in file if line.strip())
-            quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
-            return {"delimiter": "\t", "quoting": quoting}, 1
+            file.seek(0)
+            signs = plain and not _fits_quoted(file)
+            return {
+                "delimiter": "\t",
+                "quoting": csv.QUOTE_NONE if signs else csv.QUOTE_MINIMAL,
+            }, 1
         if named := _SEP_LINE.fullmatch(first):
             return {"delimiter": named[1]}, 2
         head = [first, *islice(file, _HEAD)]
@@ -192,3 +199,19 @@ def _dialect(path: Path, encoding: str) -> tuple[dict, int]:
         return len(header) > 1, fitting, len(header)
 
     return {"delimiter": max(",;\t|", key=fit)}, 1
+
+
+def _fits_quoted(file: TextIO) -> bool:
+    """Whether the rows of a .tsv file fit its columns where quotes hold cells together."""
+    reader = csv.reader(file, delimiter="\t", strict=True)
+    try:
+        columns = len(next(reader, []))
+        return all(len(cells) == columns and not _joins(cells) for cells in reader if cells)
+    except csv.Error:
+        return False
+
+
+def _joins(cells: Sequence[str]) -> bool:
+    """Whether a cell holds the end of one row and the beginning of the next: its text begins with a
+    quote that is a sign, and some later cell's ends with one."""
+    return any("\t" in cell and re.search(r"[\r\n]", cell) for cell in cells)
