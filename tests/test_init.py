@@ -82,6 +82,50 @@ def test_text_without_blanks_is_cut_too(text):
     assert "".join(parts) == text and all(chunking.words(part) <= 20 for part in parts)
 
 
+def numbered(sentence):
+    """A line of 1,000 of these, each with its number; far longer than the splitter gets whole."""
+    return "".join(sentence.format(i) for i in range(1_000))
+
+
+@pytest.mark.parametrize("overlap", [0, 10])
+@pytest.mark.parametrize(
+    "line",
+    [
+        numbered("This is sentence number {}. "),
+        numbered("no sentence ends at {}, for that takes a capital. "),
+        numbered("[{},永遠],"),
+        "x" * 50_000,
+    ],
+)
+def test_a_long_line_is_cut_as_if_it_were_whole(line, overlap, monkeypatch):
+    """In windows, which no passage shows: no text is lost, none is too long."""
+    text = f"Before.\n\n{line}\n\nAfter."
+    parts = chunking.splitter(40, overlap)(text, False)
+    assert all(chunking.words(part) <= 40 for part in parts)
+    assert overlap or "".join("".join(parts).split()) == "".join(text.split())
+    monkeypatch.setattr(chunking, "LINE", len(text))
+    assert chunking.splitter(40, overlap)(text, False) == parts
+
+
+@pytest.mark.parametrize("is_markdown", [False, True])
+def test_no_more_than_a_window_of_a_long_line_is_looked_at(is_markdown, monkeypatch):
+    """For each passage again: of the whole line that would take its length's square."""
+    seen, count = [], chunking.words
+    monkeypatch.setattr(chunking, "words", lambda text: seen.append(len(text)) or count(text))
+    text = numbered("no sentence ends at {}, for that takes a capital. ") + "\nAfter"
+    parts = chunking.splitter(40, 10)(text, is_markdown)
+    assert max(seen) <= 40 * chunking.LINE + 1 < len(text) / 10
+    assert set(text.split()) == set(" ".join(parts).split())
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_long_run_of_blanks_ends(most):
+    """It counts no word, and may fill a window with a part of one passage, or with none."""
+    text = "a" + " " * 1_000 + "b c " + " " * 1_000 + "d"
+    parts = chunking.splitter(most, 0)(text, False)
+    assert " ".join(parts).split() == text.split()
+
+
 def test_an_overlap_that_leaves_no_room_is_refused():
     """It would loop for ever."""
     put("a.txt", "Text")

@@ -1,7 +1,7 @@
 """Cuts a text into passages that an encoder reads whole, at headings, paragraphs and sentences."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
@@ -19,7 +19,13 @@ HEADING = 12
 _LAST_BLOCK = re.compile(r"(?:\A|\n[ \t]*\n)[ \t]*(?![-*+] )([^\n]*[^\s.!?:;,…])[ \t]*\Z")
 _LINE_ENDS = re.compile(r"[ \t]*\n")
 
+# Characters of a line, for each word of a passage, up to which the splitter gets it whole. For each
+# passage it looks for a sentence's end in all that is left of the line: with none, its time grows
+# with the square of the line's length.
+LINE = 100
+
 Splitter = Callable[[str, bool], list[str]]
+Parts = list[tuple[int, str]]
 
 
 def words(text: str) -> int:
@@ -54,10 +60,37 @@ def splitter(most: int, overlap: int) -> Splitter:
     marked_up = MarkdownSplitter.from_callback(words, most, overlap=overlap)
 
     def split(text: str, is_markdown: bool) -> list[str]:
-        parts = (marked_up if is_markdown else plain).chunk_indices(text)
-        return _headed(text, parts, min(HEADING, most // 4))
+        parts = _cut(text, (marked_up if is_markdown else plain).chunk_indices, LINE * most)
+        return _headed(text, list(parts), min(HEADING, most // 4))
 
     return split
+
+
+def _cut(text: str, cut: Callable[[str], Parts], longest: int) -> Iterator[tuple[int, str]]:
+    """Yield the passages of a text, each with its place in it; one without long lines is cut whole.
+
+    Else a window ends within each long line, and the next one begins where the last passage of the
+    one before did: that one alone could have gone on, so that hardly a passage differs. Only what
+    Markdown the long line stands in, such as a block of code, the next window doesn't know.
+
+    Args:
+        text: the whole text.
+        cut: gives the passages of a text.
+        longest: characters of a line beyond which the window ends.
+    """
+    lines = re.compile(rf"[^\r\n]{{1,{longest + 1}}}")
+    start = reached = 0
+    while start < len(text):
+        ends = (line.end() for line in lines.finditer(text, start) if len(line[0]) > longest)
+        end = next(ends, len(text))
+        parts = [(start + place, part) for place, part in cut(text[start:end])]
+        start = end
+        if end < len(text) and len(parts) > 1:
+            start, _ = parts.pop()
+        for place, part in parts:
+            if place + len(part) > reached:  # not only what the passage before repeats
+                reached = place + len(part)
+                yield place, part
 
 
 def _headed(text: str, parts: Sequence[tuple[int, str]], most: int) -> list[str]:
