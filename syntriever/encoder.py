@@ -53,14 +53,11 @@ def prepare(settings: params.Encoder, folder: Path) -> None:
         )
     model.max_seq_length = settings.max_length
     model.prompts = {"query": settings.query_prefix, "document": settings.passage_prefix}
-    for kind, prefix in model.prompts.items():
-        one, other = model.preprocess(["bread", "stone"], prompt=prefix)["input_ids"].tolist()
-        if one == other:
-            raise SyntrieverError(
-                f"encoder.name: {settings.name} sees no difference between two texts ({kind}): its "
-                "tokenizer is missing, or the prefix fills encoder.max_length. Use a whole "
-                "encoder, or raise max_length."
-            )
+    _refuse_blind(
+        model,
+        f"encoder.name: {settings.name}",
+        "the prefix fills encoder.max_length. Use a whole encoder, or raise max_length",
+    )
     with replacing(folder) as temporary:
         save(model, temporary)
 
@@ -69,7 +66,8 @@ def load(folder: Path, device: str = "cpu") -> SentenceTransformer:
     """Load the encoder that a stage wrote to `folder`.
 
     Raises:
-        SyntrieverError: nothing is there, a weight is not finite, or the device is missing.
+        SyntrieverError: nothing is there, a weight is not finite, the tokenizer is missing, or the
+            device is.
     """
     if not (folder / "modules.json").exists():
         raise SyntrieverError(f"{folder} holds no encoder. Run `dvc repro`, which makes it.")
@@ -82,6 +80,7 @@ def load(folder: Path, device: str = "cpu") -> SentenceTransformer:
                 f"{folder}: weight {name} is not finite. The file is damaged or the training "
                 f"diverged: run the stage that made it again."
             )
+    _refuse_blind(model, str(folder), "is damaged. Run the stage that makes the folder again")
     return model.float()
 
 
@@ -236,7 +235,35 @@ def _check_weights(file: Path, settings: params.Encoder) -> None:
 
 
 def _load_any(source: Path, settings: params.Encoder) -> SentenceTransformer:
-    return _open(source, "cpu", f"encoder.name: {settings.name} can't be loaded").float()
+    """Load it twice, each time with other random numbers: what differs is not among its weights.
+
+    A pooler, which no vector here is made of, may be lacking: many encoders come without one.
+    """
+    failure = f"encoder.name: {settings.name} can't be loaded"
+    states = []
+    for seed in (1, 0):
+        torch.manual_seed(seed)
+        model = _open(source, "cpu", failure)
+        states.append(model.state_dict())
+    lacking = [name for name, one in states[0].items() if not torch.equal(one, states[1][name])]
+    needed = [name for name in lacking if ".pooler." not in name]
+    if needed:
+        raise SyntrieverError(
+            f"encoder.name: {settings.name} lacks weights of its own architecture: {needed[0]} and "
+            f"{len(needed) - 1} more would be random. Use the encoder as it was saved, with its "
+            "own config.json."
+        )
+    return model.float()
+
+
+def _refuse_blind(model: SentenceTransformer, name: str, or_else: str) -> None:
+    for kind, prefix in model.prompts.items():
+        one, other = model.preprocess(["bread", "stone"], prompt=prefix)["input_ids"].tolist()
+        if one == other:
+            raise SyntrieverError(
+                f"{name} sees no difference between two texts ({kind}): its tokenizer is missing, "
+                f"or {or_else}."
+            )
 
 
 def _open(folder: Path, device: str, failure: str) -> SentenceTransformer:

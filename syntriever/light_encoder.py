@@ -114,6 +114,9 @@ def _load_light(transformer: Path, pooling: str, prefixes: dict[str, str]) -> En
         model = AutoModel.from_pretrained(str(transformer), local_files_only=True).float().eval()
     except Exception as error:  # a dozen kinds, from JSON to safetensors; all mean the same here
         raise _unloadable(transformer, error) from None
+    one, other = tokenizer(["bread", "stone"])["input_ids"]
+    if one == other:
+        raise _unloadable(transformer, ValueError("its tokenizer is missing, or damaged"))
     # As sentence_transformers cuts: the tokenizer's limit, or what the model has positions for.
     positions = getattr(model.config, "max_position_embeddings", -1)
     if positions != -1:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from project import inside, run_stage, set_params
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from syntriever import embedding, encoder, params, paths
+from syntriever import embedding, encoder, light_encoder, params, paths
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_jsonl
 from syntriever.vectors import read_vectors
@@ -236,6 +237,41 @@ def test_an_encoder_that_sees_no_text_is_refused(project):
     with pytest.raises(SyntrieverError):
         encoder.prepare(settings(), project / "copy")
     assert not (project / "copy").exists()
+
+
+def test_a_model_without_its_tokenizer_is_refused(project):
+    """By the library and by the light loading: it would rank every question alike."""
+    for file in (project / "models/stage1").glob("tokenizer*"):
+        file.unlink()
+    for load in (encoder.load, light_encoder.load):
+        with pytest.raises(SyntrieverError, match=r"tokenizer is missing|can't be loaded"):
+            load(project / "models/stage1")
+
+
+def _keep_weights(project, kept):
+    """Keep some of the pre-trained encoder's weights, under the names that `kept` gives them."""
+    file = project / "tiny-encoder/model.safetensors"
+    weights = {kept(name): value for name, value in load_file(file).items() if kept(name)}
+    save_file(weights, file, {"format": "pt"})
+
+
+def test_weights_that_do_not_fit_are_refused(project):
+    """transformers would make them up, otherwise ones each time, and only warn."""
+    _keep_weights(project, lambda name: f"student.{name}")
+    with pytest.raises(SyntrieverError, match=r"lacks weights.* would be random"):
+        encoder.prepare(settings(), project / "copy")
+    assert not (project / "copy").exists()
+
+
+def test_a_lacking_pooler_is_the_same_each_time(project):
+    """No vector is made of it, but the folder's bytes are."""
+    _keep_weights(project, lambda name: None if "pooler" in name else name)
+    found = []
+    for name in ("one", "two"):
+        torch.rand(len(name))
+        encoder.prepare(settings(), project / name)
+        found.append((project / name / "model.safetensors").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_an_encoder_without_pooling_is_refused(project):
