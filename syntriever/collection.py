@@ -180,13 +180,14 @@ class Origin:
 
 
 def read_origin(file: Path) -> Origin:
-    """Read a collection's collection.json, or what `prepare` made of it; a collection without one
-    has queries of people's own.
+    """Read a collection's collection.json, or the origin.json that `prepare` makes of it; a
+    collection without one has queries of people's own.
 
     Raises:
-        SyntrieverError: it does not say who made the test queries.
+        SyntrieverError: it does not say who made the test queries, or is no collection's own file
+            and missing.
     """
-    if not file.exists():
+    if file.name == "collection.json" and not file.exists():
         return Origin("labelled", frozenset())
     record = files.read_json(file)
     made_by, held_out = record.get("test_queries"), record.get("held_out", [])

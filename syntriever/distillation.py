@@ -80,12 +80,13 @@ class Distillation:
             record["query_id"]: record for record in records.read(paths.VERIFIED, records.Verified)
         }
         for query in read_queries(paths.queries("train")):
-            if query.query_id not in verified:
+            record = verified.get(query.query_id)
+            if record is None or record["query"] != query.query:
+                lacks = "no record" if record is None else "another text"
                 raise SyntrieverError(
-                    f"{paths.VERIFIED} has no record of the training query {query.query_id!r}. "
+                    f"{paths.VERIFIED} has {lacks} of the training query {query.query_id!r}. "
                     "Run `dvc repro`, which makes it again."
                 )
-            record = verified[query.query_id]
             texts = {
                 "positive": record["positive"],
                 "cot": record["cot"],

@@ -49,14 +49,24 @@ class Split:
     """The judged queries none of whose relevant passages was a labelled passage in training."""
 
 
-def read_split(name: str) -> Split:
+def read_split(name: str, corpus: Corpus) -> Split:
     """Read one prepared split.
 
     Raises:
-        SyntrieverError: it holds no judged query.
+        SyntrieverError: it holds no judged query, or judges what is not there.
     """
     trained = set().union(*map(_relevant, read_qrels(paths.qrels("train")).values()))
     split = make_split(name, read_queries(paths.queries(name)), read_qrels(paths.qrels(name)))
+    judged = {passage for grades in split.qrels.values() for passage in grades}
+    for kind, unknown in (
+        ("query", split.qrels.keys() - set(split.query_ids)),
+        ("passage", judged - corpus.rows(judged).keys()),
+    ):
+        if unknown:
+            raise SyntrieverError(
+                f"{paths.qrels(name)} judges the {kind} {min(unknown)!r}, which is not there. Run "
+                "`dvc repro`, which makes the file again."
+            )
     if not split.judged:
         raise SyntrieverError(
             f"The collection has no judged {name} query. Leave {name} out of evaluate.splits."
@@ -96,7 +106,7 @@ def evaluate(settings: params.EvaluateView) -> None:
         for folder in (details, metrics, plots):
             folder.mkdir()
         for name in settings.evaluate.splits:
-            split = read_split(name)
+            split = read_split(name, corpus)
             refuse_own_ids(split, paths.qrels(name), settings.evaluate)
             runs = {system: search(system, split, corpus, settings.evaluate) for system in SYSTEMS}
             scores = {system: score(run, split) for system, run in runs.items()}

@@ -169,8 +169,17 @@ def of_written(
         corpus: where these passages' texts are.
         most: how many of the retrieved passages, best first, without copies and without its own.
         counts: filled on the way: written_pairs.
+
+    Raises:
+        SyntrieverError: a query's own passage is not in the corpus.
     """
-    own_rows = corpus.rows({one["passage_id"] for one in written})
+    named = {one["passage_id"] for one in written}
+    own_rows = corpus.rows(named)
+    if named - own_rows.keys():
+        raise SyntrieverError(
+            f"{paths.WRITTEN}: {min(named - own_rows.keys())!r} is no passage of the corpus. Run "
+            "`dvc repro`, which makes the file again."
+        )
     for one, best in zip(written, rows, strict=True):
         own = text_key(corpus.texts([own_rows[one["passage_id"]]])[0])
         others = [p for p in _distinct(best, corpus, set()) if text_key(p.text) != own]

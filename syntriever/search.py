@@ -12,6 +12,8 @@ import faiss
 import numpy as np
 import Stemmer
 
+from syntriever.errors import SyntrieverError
+
 # Passages searched at once: bounds the memory that slices of a memory map take.
 SLICE = 65_536
 
@@ -36,7 +38,15 @@ def top_k(
     Returns:
         scores (queries, k) float32 and rows (queries, k) int64, best first; equal scores by row.
         A score depends on its query and passage alone.
+
+    Raises:
+        SyntrieverError: queries and corpus have other numbers of dimensions.
     """
+    if queries.shape[1] != corpus.shape[1]:
+        raise SyntrieverError(
+            f"the queries' vectors have {queries.shape[1]} dimensions, the passages' "
+            f"{corpus.shape[1]}: two encoders made them. Run `embed` again."
+        )
     k = min(k, len(corpus))
     most = min(k + spare, len(corpus))
     scores = np.empty((len(queries), 0), np.float32)

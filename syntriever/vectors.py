@@ -19,7 +19,7 @@ def read_vectors(file: Path, rows: int) -> np.ndarray:
 
     Raises:
         SyntrieverError: it is missing, is no .npy file, has another number of rows, or holds values
-            that are not finite.
+            that are not finite, or not float32.
     """
     try:
         vectors = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -27,9 +27,10 @@ def read_vectors(file: Path, rows: int) -> np.ndarray:
         raise missing(file) from None
     except (ValueError, EOFError) as error:
         raise SyntrieverError(f"{file} holds no vectors ({error}). Run `embed` again.") from None
-    if vectors.ndim != 2 or len(vectors) != rows:
+    if vectors.ndim != 2 or len(vectors) != rows or vectors.dtype != np.float32:
         raise SyntrieverError(
-            f"{file} has shape {vectors.shape}, but {rows} vectors are expected. Run `embed` again."
+            f"{file} has shape {vectors.shape} of {vectors.dtype}, but {rows} vectors of float32 "
+            "are expected. Run `embed` again."
         )
     for start in range(0, rows, _AT_ONCE):
         if not np.isfinite(vectors[start : start + _AT_ONCE]).all():

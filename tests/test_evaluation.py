@@ -189,8 +189,22 @@ def test_a_split_without_judgements_is_said(project):
 
 def test_relevant_passages_with_the_querys_id_are_refused(project):
     """Where the relevant passage has the query's own id, ignoring such hits would score 0."""
-    lines = paths.qrels("test").read_text().splitlines()
-    query = lines[1].split("\t")[0]
-    paths.qrels("test").write_text("\n".join([*lines, f"{query}\t{query}\t1", ""]))
+    passage = paths.qrels("test").read_text().splitlines()[1].split("\t")[1]
+    queries = list(read_jsonl(paths.queries("test")))
+    queries[0]["query_id"] = passage
+    write_jsonl(paths.queries("test"), queries)
+    paths.qrels("test").write_text(f"query-id\tcorpus-id\tscore\n{passage}\t{passage}\t1\n")
     with pytest.raises(SyntrieverError, match="ignore_identical_ids"):
+        run_stage("evaluate")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"), [("nobody\tp1\t1", "query"), ("{}\tnowhere\t1", "passage")]
+)
+def test_judgements_of_what_is_not_there_are_refused(project, line, kind):
+    """They are of another run: the average would leave queries out, or be lower, without a word."""
+    file = paths.qrels("test")
+    query = file.read_text().splitlines()[1].split("\t")[0]
+    file.write_text(f"{file.read_text()}{line.format(query)}\n")
+    with pytest.raises(SyntrieverError, match=f"test.tsv judges the {kind}.*not there"):
         run_stage("evaluate")

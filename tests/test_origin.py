@@ -8,7 +8,7 @@ import pytest
 from project import run_stage
 
 from syntriever import bundle_card, paths, query_writing, results
-from syntriever.collection import Corpus, read_origin
+from syntriever.collection import Corpus, Origin, read_origin
 from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, write_json
 from syntriever.params import WriteQueries
@@ -58,6 +58,13 @@ def test_a_broken_mark_is_refused(tmp_path, record):
     write_json(tmp_path / "collection.json", record)
     with pytest.raises(SyntrieverError, match=r"collection\.json.*test_queries"):
         read_origin(tmp_path / "collection.json")
+
+
+def test_a_collection_may_have_none_but_not_what_prepare_wrote(tmp_path):
+    """Without origin.json passages that are held out would train."""
+    assert read_origin(tmp_path / "collection.json") == Origin("labelled", frozenset())
+    with pytest.raises(SyntrieverError, match=r"origin\.json does not exist"):
+        read_origin(tmp_path / "origin.json")
 
 
 @pytest.mark.parametrize("passages", [None, 4])

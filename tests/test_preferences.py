@@ -324,3 +324,6 @@ def test_a_written_query_prefers_its_own_passage():
     assert {one["answer"] for one in found} == {None}
     assert counts == {"written_pairs": 2}
     assert len(list(preferences.of_written(written, rows, passages, 9, Counter()))) == 4
+    written[1]["passage_id"] = "gone"
+    with pytest.raises(SyntrieverError, match="'gone' is no passage of the corpus"):
+        list(preferences.of_written(written, rows, passages, 1, Counter()))

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from syntriever.errors import SyntrieverError
 from syntriever.search import BM25, strictly_falling, top_k
 
 
@@ -63,6 +64,12 @@ def test_memory_maps_and_other_types(tmp_path):
     assert (top_k(vectors(3, 6)[::-1], mapped, 4)[1] == expected[::-1]).all()
     half = corpus.astype(np.float16)
     assert top_k(vectors(3, 6), half, 4)[1].shape == (3, 4)
+
+
+def test_two_encoders_vectors_do_not_fit():
+    """FAISS would end in an assertion."""
+    with pytest.raises(SyntrieverError, match=r"have 3 dimensions, the passages' 4"):
+        top_k(np.ones((2, 3), np.float32), np.ones((5, 4), np.float32), 2)
 
 
 def test_no_queries():

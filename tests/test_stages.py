@@ -277,6 +277,10 @@ def test_unknown_ids_are_named(project):
     write_jsonl(paths.COMPARISONS, lines)
     with pytest.raises(SyntrieverError, match="no-such-passage"):
         run_stage("train_stage2")
-    write_jsonl(paths.VERIFIED, list(read_jsonl(paths.VERIFIED))[1:])
+    records = list(read_jsonl(paths.VERIFIED))
+    write_jsonl(paths.VERIFIED, records[1:])
     with pytest.raises(SyntrieverError, match="no record of the training query"):
+        run_stage("train_stage1")
+    write_jsonl(paths.VERIFIED, [records[0] | {"query": "another?"}, *records[1:]])
+    with pytest.raises(SyntrieverError, match="another text of the training query"):
         run_stage("train_stage1")
