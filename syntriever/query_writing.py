@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from syntriever import conversation, params, paths, prompts, query_checks
-from syntriever.collection import Corpus, is_blank, read_origin, read_queries, text_key
+from syntriever.collection import Corpus, Query, is_blank, read_origin, read_queries, text_key
 from syntriever.conversation import Conversation
 from syntriever.errors import SyntrieverError
 from syntriever.query_checks import BATCH, Written
@@ -105,9 +105,9 @@ def write(
     queries = {split: read_queries(paths.queries(split)) for split in SPLITS}
     with conversation.opened(settings.teacher, runtime) as talk:
         rows = choose(corpus, writing, read_origin(paths.ORIGIN).held_out)
+        _refuse_taken_ids(corpus, rows, writing, queries)
         written = list(ask(corpus, rows, writing, talk, counts))
         asked = talk.metrics()
-    _refuse_known_ids(written, {one.query_id for part in queries.values() for one in part})
     held_out = [one.query for split in ("dev", "test") for one in queries[split]]
     kept = query_checks.check(written, held_out, corpus, settings, counts)
     counts["kept"] = len(kept)
@@ -165,7 +165,7 @@ def clean(text: str) -> str | None:
         marks = _APOSTROPHE.sub("", inner)
         if query[:1] == first and query[1:][-1:] == last and not {first, last} & set(marks):
             query = inner.strip()
-    return query if 0 < len(query) <= LONGEST else None
+    return None if is_blank(query) or len(query) > LONGEST else query
 
 
 def summary(counts: Counter[str], settings: params.WriteQueries) -> dict:
@@ -217,10 +217,14 @@ def _batches(rows: np.ndarray) -> Iterator[np.ndarray]:
     return (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
 
 
-def _refuse_known_ids(written: list[Written], known: set[str]) -> None:
-    for one in written:
-        if one.query_id in known:
+def _refuse_taken_ids(
+    corpus: Corpus, rows: np.ndarray, settings: params.WriteQueries, queries: dict[str, list[Query]]
+) -> None:
+    """Before anything is asked, and paid."""
+    known = {one.query_id for part in queries.values() for one in part if "#" in one.query_id}
+    for slot in _slots(corpus, rows, settings, Counter()) if known else ():
+        if slot.query_id in known:
             raise SyntrieverError(
-                f"{paths.QUERIES}: query {one.query_id!r} has the id that the query written for "
-                f"passage {one.passage_id!r} gets. Rename it in the collection."
+                f"{paths.QUERIES}: query {slot.query_id!r} has the id that the query written for "
+                f"passage {slot.passage_id!r} gets. Rename it in the collection."
             )

@@ -211,6 +211,7 @@ def test_the_passage_is_asked_about_title_first(project):
         ('"', '"'),
         ('""', None),
         ("\n", None),
+        ("\u200b\u200b", None),
         ("a" * 1000, "a" * 1000),
         ("a" * 1001, None),
     ],
@@ -272,11 +273,12 @@ def test_a_missing_file_of_recorded_queries_is_named(on, project):
         on()
 
 
-def test_an_id_that_a_query_of_the_collection_has_is_refused(on):
+def test_an_id_that_a_query_of_the_collection_has_is_refused(on, monkeypatch):
     """Two queries under one id would be mixed up later."""
     lines = list(read_jsonl(paths.queries("train")))
     lines[0]["query_id"] = f"{passages()[0]}#direct"
     write_jsonl(paths.queries("train"), lines)
+    monkeypatch.setattr(query_writing, "ask", None)  # it would be paid for
     with pytest.raises(SyntrieverError, match=r"#direct.*Rename it"):
         on()
 
