@@ -20,6 +20,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Works for a file and for a folder (which the block makes itself). What stood at `path` is
     replaced; after an error it is untouched and the temporary is removed.
+
+    Raises:
+        SyntrieverError: a folder stands where a file is to be.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,6 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
+        if path.is_dir() and not temporary.is_dir():
+            raise SyntrieverError(f"{path} is a folder, and a file is to be there. Move it away.")
         if path.is_dir():  # a folder can't be replaced: move it aside, so that nothing is lost
             _remove(old)
             os.replace(path, old)
