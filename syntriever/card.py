@@ -5,9 +5,8 @@ from pathlib import Path
 from syntriever import params
 
 _STAGES = {
-    "stage1": "distilled from a large language model's texts (stage 1 of Syntriever)",
-    "stage2": "distilled from a large language model's texts and aligned with its preferences "
-    "(stages 1 and 2 of Syntriever)",
+    "stage1": "stage 1 of Syntriever, distillation",
+    "stage2": "both stages of Syntriever, distillation and alignment",
 }
 
 
@@ -24,8 +23,10 @@ tags: [sentence-transformers, dense-retrieval, syntriever]
 
 # Dense retriever, {system}
 
-A dense retriever {_STAGES[system]}. Queries and passages are embedded apart and compared by cosine
-similarity; prefixes, pooling and length limit are part of this folder.
+A dense retriever, trained by {_STAGES[system]}. Queries and passages are embedded apart and
+compared by cosine similarity; prefixes, pooling and length limit are part of this folder. What it
+was trained on, of labels, a language model's texts and its preferences, is counted on the card that
+`python -m stages.export` writes.
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -47,8 +48,9 @@ What training measured:
 |---|---|
 {numbers}
 
-Scores on dev and test queries: metrics/evaluate of the repository. The licence of the pre-trained
-encoder and the terms of the teacher whose texts it was trained on hold for this model too.
+Scores on dev and test queries: metrics/evaluate of the repository; on other collections, where they
+may have fallen: metrics/transfer. The licence of the pre-trained encoder holds for this model too,
+and so do the terms of the teacher, where it was trained on a teacher's texts.
 """,
         "utf-8",
     )
