@@ -101,7 +101,7 @@ def usual_tokens(recorded: Path) -> dict[str, int]:
     if recorded.exists():
         for record in read_jsonl(recorded):
             for prompt, field in FIELDS.items():
-                if record.get(field):
+                if isinstance(record.get(field), str) and record[field]:
                     lengths[prompt].append(money.text_tokens(record[field]))
     return GUESSES | {prompt: round(sum(all_) / len(all_)) for prompt, all_ in lengths.items()}
 
@@ -142,7 +142,8 @@ def _row(name: str, *numbers: int | str) -> str:
 def _notes(found: dict[str, Estimate], usual: dict[str, int], recorded: Path) -> Iterator[str]:
     written = [name for name in found if name in FIELDS]
     lengths = ", ".join(f"{name} {usual[name]}" for name in found)
-    source = f"as in {recorded}" if written and recorded.exists() else "a guess"
+    measured = any(usual[name] != GUESSES[name] for name in written)
+    source = f"as in {recorded}" if measured else "a guess"
     yield f"Tokens out: a usual answer has so many ({source}): {lengths}. At most: max_tokens each."
     yield f"A token is taken for {money.BYTES_PER_TOKEN} bytes: rather too many than too few."
 

@@ -70,7 +70,7 @@ def test_a_usual_answer_is_as_long_as_the_recorded_ones(tmp_path):
     """Lengths are measured on recorded answers, and guessed only where there are none."""
     path = tmp_path / "answers.jsonl"
     assert estimate.usual_tokens(path) == estimate.GUESSES
-    write_jsonl(path, [{"cot": "a" * 30, "positive": None}, {"cot": "a" * 60}])
+    write_jsonl(path, [{"cot": "a" * 30, "positive": None}, {"cot": "a" * 60}, {"cot": 5}])
     assert estimate.usual_tokens(path) == estimate.GUESSES | {"cot": 15}
 
 

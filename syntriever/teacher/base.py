@@ -117,7 +117,7 @@ def check_failed_share(
     raise SyntrieverError(
         f"{failed} of {asked} questions stayed without an answer that can be used "
         f"({failed / asked:.1%}{'; ' if why else ''}{why}); teacher.max_failed_share allows "
-        f"{allowed:.1%}. Nothing was written; all answers are kept, and `python -m stages.journal` "
-        "lists them. Raise the limit, or change what brought this about: max_tokens in "
+        f"{allowed:.1%}. Nothing was written; all answers are kept: `python -m stages.journal "
+        "list` shows them. Raise the limit, or change what brought this about: max_tokens in "
         "teacher.sampling for answers that were cut off, else the prompt or the model."
     )

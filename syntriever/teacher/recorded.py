@@ -182,7 +182,8 @@ class RecordedTeacher(RecordFile[Record]):
             raise SyntrieverError(
                 f"{self._path} answered nothing that was asked: it knows {known} of the "
                 f"{len(asked)} queries, by id and text{but}. Set teacher.recorded to answers that "
-                "were recorded for this collection: data/teacher/<collection>.jsonl."
+                "were recorded for this collection (data/teacher/<collection>.jsonl), or ask a "
+                "live teacher. To train on the labels alone, without an LLM: docs/your-data.md."
             )
 
 
