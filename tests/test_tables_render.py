@@ -72,7 +72,8 @@ def test_a_folder_that_can_be_made_is_no_need(tmp_path, monkeypatch):
 def test_stale_and_older_cells_are_marked(book):
     store(book, runs(book, "base")[0])
     write(cells.Path("syntriever/encoder.py"), "changed")
-    assert "(older code)" in line(book, "base")[0]
+    assert "; older code |" in render.render(book, book.table("small"), now(book))
+    assert "stale" not in line(book, "base")[0]
     write(cells.Path("collections/concepts/qrels/test.tsv"), "changed")
     text = render.render(book, book.table("small"), now(book))
     assert "stale [" in line(book, "base")[0] and "collection concepts has changed" in text

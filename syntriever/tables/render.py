@@ -26,8 +26,8 @@ LEGEND = (
     "In percent, measured / published, or measured alone where nothing is published; `like this`: "
     "the row's name, for --row; in round brackets the 95% interval over queries. [1] alone: not "
     "run, for the reason below the table. ×3: the mean of three seeds; ×1 of 3: two are missing, "
-    "or in another precision. stale [2]: data, prompts or params have changed since; older code: "
-    "only modules have. –: nothing to measure. A gain is paired over the seeds that both rows "
+    "or in another precision. stale [2]: data, prompts or params have changed since; older code, "
+    "under `made on`: only modules have. –: nothing to measure. A gain is paired over the seeds that both rows "
     "have (what no seed changes stands beside each); its interval and p are of the queries, and "
     "`each seed` shows how far one is from another."
 )
@@ -150,8 +150,6 @@ def _measured(book: Book, table: Table, found: Cell, metric: str, notes: list[st
         text += f" failed: {_note(notes, found.failed[0])}"
     if found.stale:
         text += f" stale {_note(notes, 'stale: ' + found.stale)}"
-    elif found.older_code:
-        text += " (older code)"
     lost = fall(found) if metric == "ndcg_at_10" else None
     return text if lost is None else f"{text} **warning: −{lost:.1f} against untrained**"
 
@@ -202,7 +200,8 @@ def _details(table: Table, cells: dict[tuple[str, str], Cell]) -> list[str]:
         texts += _compared(found, cells.get((found.row.against, column))) if compared else []
         texts += [_extra(found, name) for name in table.extras.values()]
         made = dict.fromkeys(_made_on(record) for record in found.records)
-        lines.append(_line([*texts, "; ".join(made)]))
+        older = ["older code"] if found.older_code and not found.stale else []
+        lines.append(_line([*texts, "; ".join([*made, *older])]))
     if not lines:
         return []
     return ["", _line(heads), _line(["---"] * len(heads)), *lines]
@@ -224,8 +223,7 @@ def _seeds(found: Cell) -> str:
 
 
 def _marked(found: Cell) -> str:
-    mark = " (stale)" if found.stale else " (older code)" if found.older_code else ""
-    return f"`{found.row.name}`{mark}"
+    return f"`{found.row.name}`{' (stale)' if found.stale else ''}"
 
 
 def _extra(found: Cell, name: str) -> str:
