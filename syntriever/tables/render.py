@@ -27,9 +27,9 @@ LEGEND = (
     "the row's name, for --row; in round brackets the 95% interval over queries. [1] alone: not "
     "run, for the reason below the table. ×3: the mean of three seeds; ×1 of 3: two are missing, "
     "or in another precision. stale [2]: data, prompts or params have changed since; older code, "
-    "under `made on`: only modules have. –: nothing to measure. A gain is paired over the seeds that both rows "
-    "have (what no seed changes stands beside each); its interval and p are of the queries, and "
-    "`each seed` shows how far one is from another."
+    "under `made on`: only modules have. –: nothing to measure. A gain is paired over the seeds "
+    "that both rows have (what no seed changes stands beside each); its interval and p are of the "
+    "queries, and `each seed` shows how far one is from another."
 )
 
 
