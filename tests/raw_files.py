@@ -6,6 +6,7 @@ from syntriever.files import read_json, read_jsonl
 from syntriever.intake import make
 
 COLLECTION = Path("data/collections/mine")
+LONG = "".join(f"This is sentence number {i} of the long text.\n" for i in range(40))
 
 
 def put(name, content):
