@@ -1,6 +1,7 @@
 """Make a collection of your own files."""
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -119,23 +120,27 @@ def init(
     stages.tell(summary.lines(plan, draft))
     needed = make.settings(plan, draft, whole)
     typer.echo(f"{plan.folder.as_posix()} is written. Next:")
-    if chosen.teacher.backend == "recorded":
-        typer.echo("  set a live teacher in params.yaml (docs/teacher.md); then")
-    typer.echo(_how_to_run(needed, set_params))
-    if chosen.teacher.backend == "recorded" and draft.qrels.get("train"):
-        typer.echo("Or train on the labels alone, without an LLM: docs/your-data.md.")
+    recorded, labelled = chosen.teacher.backend == "recorded", bool(draft.qrels.get("train"))
+    stages.tell(_next_steps(needed, recorded, labelled, set_params))
 
 
-def _how_to_run(needed: dict[str, object], set_params: bool) -> str:
-    """Return the command that runs the pipeline on the new collection; with `set_params` its params
-    are written to params.yaml first."""
+def _next_steps(
+    needed: dict[str, object], recorded: bool, labelled: bool, set_params: bool
+) -> Iterator[str]:
+    """Yield how to run the pipeline on the new collection; with `set_params` its params are written
+    to params.yaml first."""
     from syntriever.intake import settings
     from syntriever.tables import overrides
 
-    if not set_params:
-        return f"  dvc exp run {shlex.join(overrides.options(needed, {}))}"
-    settings.write(needed)
-    return "  dvc repro      (params.yaml is set for it)"
+    if recorded:
+        yield "  set a live teacher in params.yaml (docs/teacher.md); then"
+    if set_params:
+        settings.write(needed)
+        yield "  dvc repro      (params.yaml is set for it)"
+    else:
+        yield f"  dvc exp run {shlex.join(overrides.options(needed, {}))}"
+    if recorded and labelled:
+        yield "Or train on the labels alone, without an LLM: docs/your-data.md."
 
 
 if __name__ == "__main__":
