@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+from syntriever.errors import SyntrieverError
 from syntriever.files import read_json, read_jsonl
-from syntriever.intake import make
+from syntriever.intake import make, reading
 
 COLLECTION = Path("data/collections/mine")
 LONG = "".join(f"This is sentence number {i} of the long text.\n" for i in range(40))
@@ -61,3 +64,17 @@ def judged(split):
 def about():
     """What collection.json says."""
     return read_json(COLLECTION / "collection.json")
+
+
+def read(source="raw", encoding=None, exclude=(), **columns):
+    """Read all documents; return them and the notes."""
+    notes = reading.Notes()
+    return list(reading.documents(Path(source), columns, encoding, exclude, notes)), notes
+
+
+def refused(source, *words, **options):
+    """Expect one error that holds all words."""
+    with pytest.raises(SyntrieverError) as error:
+        read(source, **options)
+    for word in words:
+        assert word in str(error.value)
