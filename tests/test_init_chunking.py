@@ -70,6 +70,18 @@ def test_a_long_run_of_blanks_ends(most):
     assert " ".join(parts).split() == text.split()
 
 
+def test_no_passage_only_repeats_the_one_before(monkeypatch):
+    """Where a window ends in a run of blanks, what overlaps could stand alone."""
+    monkeypatch.setattr(chunking, "LINE", 5)
+    blanks = " " * 21
+    text = (
+        f"{' ' * 20}永{' ' * 20}永\n  One two.{blanks}One two.{blanks * 2}永One two. \nOne two. "
+        f"One two. 永永One two.{blanks}永永One two. 永永永{blanks}One two. \n{blanks}永"
+    )
+    parts = chunking.splitter(10, 5)(text, False)
+    assert not any(after in before for before, after in pairwise(parts))
+
+
 def headed(lines, words):
     """A section of sentences after lines that stand by themselves."""
     sentences = (f"Sentence {i} says a little more of it." for i in range(words // 9))
