@@ -1,5 +1,6 @@
 """Look after the journal, which holds every answer that a live teacher was paid for."""
 
+import enum
 import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 import stages
 from syntriever import files
 from syntriever.errors import SyntrieverError
+from syntriever.teacher.base import FAILURES
 
 app = typer.Typer(
     add_completion=False,
@@ -18,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+Reason = enum.Enum("Reason", {reason: reason for reason in sorted(FAILURES)})
 JournalPath = Annotated[
     Path | None,
     typer.Option("--path", help="The journal; by default .journal/teacher.sqlite beside .dvc."),
@@ -58,6 +61,9 @@ def list_answers(path: JournalPath = None) -> None:
 def export(
     file: Annotated[Path, typer.Argument(help="The new JSON Lines file.")],
     model: Annotated[str | None, typer.Option(help="Only answers of this model.")] = None,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Pass over what a damaged journal can't give.")
+    ] = False,
     path: JournalPath = None,
 ) -> None:
     """Write the answers to FILE, one JSON object a line, with the requests as they were sent.
@@ -75,10 +81,10 @@ def export(
             raise SyntrieverError(f"{file} is the journal itself. Name another file to write.")
         if file.exists():  # perhaps an earlier export: a copy of what was paid for
             raise SyntrieverError(f"{file} exists. Take another name, or remove it first.")
-        if next(transfer.records(opened, model), None) is None:
+        if next(transfer.records(opened, model, salvage), None) is None:
             of = f" of the model {model}" if model else ""
             raise SyntrieverError(f"the journal holds no answer{of}: nothing is written.")
-        files.write_jsonl(file, transfer.records(opened, model))
+        files.write_jsonl(file, transfer.records(opened, model, salvage))
     typer.echo(f"{file} written")
 
 
@@ -100,6 +106,48 @@ def import_answers(
     typer.echo(f"{count} answers read, {new} of them new")
 
 
+@app.command("forget")
+def forget(
+    reason: Annotated[
+        Reason, typer.Option(help="Why there is no answer, as `list` names the outcome.")
+    ],
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Only of this prompt.")] = None,
+    path: JournalPath = None,
+) -> None:
+    """Drop what brought no answer for this reason: the next run asks it again.
+
+    For servers that were at fault: a parser of thinking that left nothing, a filter since loosened,
+    a context since lengthened. Answers that can be used stay.
+
+    Example: python -m stages.journal forget --reason empty
+    """
+    with _opened(path) as opened:
+        count = opened.forget(reason.value, model, prompt)
+    typer.echo(f"{count} dropped; the next run asks them again")
+
+
+@app.command("forget-batch")
+def forget_batch(
+    batch_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    path: JournalPath = None,
+) -> None:
+    """Wait no more for a batch that its server has dropped: what it held is sent, and paid, again.
+
+    Example: python -m stages.journal forget-batch batch_abc123
+    """
+    from syntriever.teacher.spool import Spool, spool_path
+
+    with _opened(path) as opened, opened.asking():
+        batch = next((one for one in opened.open_batches() if one.batch_id == batch_id), None)
+        if batch is None:
+            raise SyntrieverError(f"no open batch is {batch_id}. `list` shows those that are.")
+        with Spool(spool_path(opened.path)) as spool:
+            spool.release(batch.content_hash, batch_id)
+        opened.save_batch(batch.content_hash, batch_id, "done", **batch.details)
+    typer.echo(f"{batch_id} is forgotten; the next run sends its requests again")
+
+
 @app.command("check")
 def check(path: JournalPath = None) -> None:
     """Check the journal's file, and that each answer belongs to its request.
@@ -116,8 +164,8 @@ def check(path: JournalPath = None) -> None:
             "\n".join(
                 [
                     *faults[:20],
-                    f"{len(faults)} faults. Export what can be read, move the "
-                    "journal away and import the export.",
+                    f"{len(faults)} faults. Export what can be read (`export FILE --salvage`), "
+                    "move the journal away and import FILE.",
                 ]
             )
         )

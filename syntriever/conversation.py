@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -94,7 +94,9 @@ class Conversation:
         for answer in self._teacher.answer(_Counted(requests, at_most)):
             reason = _reason(answer)
             text = None if reason else read(answer.text)
-            self._count(reason or (UNCLEAR if text is None else None), at_most)
+            if reason is None and text is None:
+                reason = UNCLEAR
+            self._count(reason, at_most, final=(*FAILURES, UNCLEAR))
             yield text
         self._check(self._asked)
 
@@ -122,7 +124,7 @@ class Conversation:
         unclear: list[int] = []
         for i, answer in enumerate(self._teacher.answer(_Counted(requests(), at_most))):
             reason, verdict = self._read(answer, read)
-            self._count(reason, at_most)
+            self._count(reason, at_most, final=FAILURES)  # what is unclear is asked again
             verdicts.append(verdict)
             if reason == UNCLEAR:
                 unclear.append(i)
@@ -163,12 +165,12 @@ class Conversation:
         self._cut_but_read += reason == CUT_OFF
         return None, verdict
 
-    def _count(self, reason: str | None, at_most: int) -> None:
+    def _count(self, reason: str | None, at_most: int, final: Collection[str]) -> None:
         self._asked += 1
         if reason:
             self._lacking[reason] += 1
-        if reason in FAILURES:
-            self._check(at_most, FAILURES)
+        if reason in final:
+            self._check(at_most, final)
 
     def _check(self, asked: int, reasons: Iterable[str] = (*FAILURES, UNCLEAR)) -> None:
         failed = {reason: self._lacking[reason] for reason in sorted(reasons)}

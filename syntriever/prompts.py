@@ -289,9 +289,8 @@ def _chosen(clause: str) -> set[str]:
 
 
 def _plain(text: str) -> str:
-    """The answer without thinking, mark-up and quotations (which are others' words)."""
+    """The answer without mark-up and quotations (which are others' words)."""
     text = unicodedata.normalize("NFKC", text)
-    text = re.sub(r"(?is)<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", " ", text)
     text = text.translate(str.maketrans("‘’“”", "''\"\""))
     text = re.sub(r"[*_`~]|#(?!\d)|\\boxed|\\text", "", text)
     text = re.sub(r"[^\S\n]+|[{}]", " ", text)

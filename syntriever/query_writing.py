@@ -20,7 +20,9 @@ from syntriever.teacher.base import Request
 # Characters. The longest recorded query has 263: what is four times as long is an essay.
 LONGEST = 1000
 
-_QUOTES = ('""', "''", "``", "“”", "‘’", "«»")
+_FENCE = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
+_LABEL = re.compile(r"[*_# ]*(?:search )?(?:query|question|claim)[*_ ]*:[*_ ]*", re.IGNORECASE)
+_QUOTES = ('""', "''", "``", "“”", "„“", "‘’", "«»", "「」")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
 
@@ -152,14 +154,19 @@ def ask(
 
 
 def clean(text: str) -> str | None:
-    """Return an answer as a query: one line, without the quotation marks that enclose it.
+    """Return an answer as a query: one line, without what some models put around it.
+
+    That is a code fence, a label (*Question:*) and quotation marks.
 
     None where nothing is left, or more than 1,000 characters: that is no query.
 
     >>> clean('"Why is the sky blue,\\\\n and not violet?"')
     'Why is the sky blue, and not violet?'
     """
-    query = text_key(text)
+    fenced = _FENCE.fullmatch(text)
+    query = text_key(fenced[1] if fenced else text)
+    label = _LABEL.match(query)
+    query = query[label.end() :] if label else query
     for first, last in _QUOTES:
         inner = query[1:-1]
         marks = _APOSTROPHE.sub("", inner)

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_project import Project, replies, small
+from batch_project import Project, Stopped, die, replies, small
 from batch_server import KEY, BatchServer, Fault, Plan, refusal
+from typer.testing import CliRunner
 
+from stages.journal import app
 from syntriever.errors import SyntrieverError
 from syntriever.teacher.settings import Limits
 
@@ -94,6 +96,36 @@ def test_a_batch_refused_late_stops_with_the_words(project: Project, server: Bat
     with pytest.raises(SyntrieverError, match=r"This line is no JSON \(line 2\)"):
         project.ask(range(2))
     assert project.ask(range(2)) == replies(range(2))
+
+
+@pytest.mark.parametrize("dropped", ["batch", "files"])
+def test_a_batch_that_its_server_dropped_can_be_forgotten(
+    project: Project, server: BatchServer, dropped: str
+) -> None:
+    """Every run stops there, with the command that mends it, which sends the requests again."""
+    with pytest.raises(Stopped):
+        project.ask(range(3), sleep=die)
+    server.faults["retrieve" if dropped == "batch" else "content"].extend(
+        [Fault(status=404, words="No such thing")] * 2
+    )
+    for _ in range(2):
+        with pytest.raises(SyntrieverError, match="journal forget-batch"):
+            project.ask(range(3))
+    path = ("--path", str(project.journal_path))
+    refused = CliRunner().invoke(app, ["forget-batch", "batch_7", *path])
+    assert "no open batch is batch_7" in str(refused.exception)
+    forgotten = CliRunner().invoke(app, ["forget-batch", "batch_0", *path])
+    assert "batch_0 is forgotten" in forgotten.output, forgotten.exception
+    assert project.ask(range(3)) == replies(range(3))
+    assert server.sizes == [3, 3]
+
+
+def test_a_file_that_is_not_ready_is_waited_for(project: Project, server: BatchServer) -> None:
+    """Azure's server wants to have looked at a request file before it makes a batch of it."""
+    words = "The input file f is in 'pending' state. Only files with status 'Processed' can be used"
+    server.faults["create"].append(Fault(status=400, words=words))
+    assert project.ask(range(2)) == replies(range(2))
+    assert server.sizes == [2]
 
 
 def test_the_key_is_nowhere(project: Project, server: BatchServer) -> None:

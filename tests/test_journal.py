@@ -128,19 +128,25 @@ def test_a_base_url_that_holds_secrets_or_nothing(url):
 
 
 @pytest.mark.parametrize(
-    ("finish", "cut_at", "wanted", "found"),
+    ("reason", "before", "wanted", "found"),
     [
-        ("length", 50, 50, True),
-        ("length", 50, 40, True),
-        ("length", 50, 51, False),
-        ("length", 50, None, False),
-        ("length", None, 500, True),
-        ("stop", 50, 500, True),
+        ("cut off", 50, 50, True),
+        ("cut off", 50, 40, True),
+        ("cut off", 50, 51, False),
+        ("cut off", 50, None, False),
+        ("cut off", None, 500, True),
+        ("prompt too long", 50, 50, True),
+        ("prompt too long", 50, 51, True),
+        ("prompt too long", 50, None, True),
+        ("prompt too long", 50, 49, False),
+        ("prompt too long", None, 500, False),
+        ("empty", 50, 500, True),
+        (None, 50, 500, True),
     ],
 )
-def test_cut_off_answers_are_missing_when_more_is_allowed(journal, finish, cut_at, wanted, found):
-    """Only an answer that was cut off, and at a lower limit, is asked again."""
-    one = entry("a", finish=finish, max_tokens=cut_at)
+def test_answers_that_another_limit_may_mend_are_missing(journal, reason, before, wanted, found):
+    """What was cut off at a lower limit; what with a higher one did not fit the model."""
+    one = entry("a", reason=reason, max_tokens=before)
     journal.put([one])
     assert (journal.current(one.key, wanted) is not None) == found
 
@@ -318,6 +324,39 @@ def test_check_finds_a_changed_answer(journal):
     journal.put([dataclasses.replace(entry("a"), key=entry("c").key)])
     found = run("check", "--path", str(journal.path)).exception
     assert "its key is not that of its request" in str(found)
+
+
+def test_what_a_server_did_not_answer_can_be_asked_again(journal):
+    """Once it is mended; answers, and what other reasons left without one, stay."""
+    kept = [entry("a"), entry("b", None, reason="refusal"), entry("c", None, prompt="compare")]
+    dropped = entry("d", None, reason="empty")
+    journal.put([*kept, dropped, entry("e", None, reason="empty", prompt="compare")])
+    path = ("--path", str(journal.path))
+    assert run("forget", "--reason", "empty", "--model", "other", *path).output[:9] == "0 dropped"
+    assert run("forget", "--reason", "empty", "--prompt", "compare", *path).output[0] == "1"
+    assert list(journal.entries()) == [*kept, dropped]
+    assert run("forget", "--reason", "empty", *path).output[0] == "1"
+    assert list(journal.entries()) == kept
+    assert run("forget", "--reason", "answered", *path).exit_code == 2
+
+
+def test_what_a_damaged_journal_still_gives_is_saved(tmp_path):
+    """`check` says so, and `export --salvage` takes all that can be read, as the page says."""
+    path, file = tmp_path / "teacher.sqlite", tmp_path / "saved.jsonl"
+    with Journal(path) as opened:
+        opened.put([entry(f"question {number}", "word " * 100) for number in range(300)])
+        opened._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as damaged:
+        damaged.seek(path.stat().st_size // 2 // 4096 * 4096)
+        damaged.write(b"\xff" * 4096)
+    assert "export FILE --salvage" in str(run("check", "--path", str(path)).exception)
+    assert run("export", str(file), "--path", str(path)).exit_code == 1 and not file.exists()
+    saved = run("export", str(file), "--salvage", "--path", str(path))
+    assert saved.exit_code == 0, saved.exception
+    new = tmp_path / "new.sqlite"
+    assert run("import", str(file), "--path", str(new)).exit_code == 0
+    with Journal(new) as opened:
+        assert 280 < len(list(opened.entries())) < 300
 
 
 def test_list_counts_by_model_prompt_and_outcome(journal):

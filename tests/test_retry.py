@@ -19,14 +19,41 @@ def status(number: int, *codes: str, words: str = "words", wait: float | None = 
         Failure(retry.UNREACHED, "refused"),
         Failure(retry.CONNECTION, "reset"),
         Failure(retry.BODY, "not JSON"),
-        *(status(number) for number in (408, 409, 429, 500, 502, 503, 504, 529)),
+        *(status(number) for number in (408, 409, 500, 502, 503, 504, 529)),
+    ],
+)
+def test_what_passes_is_asked_again(failure):
+    """Time-outs, dropped connections, broken bodies, 408, 409 and 5xx are asked again."""
+    assert SURE.after(failure, 1) == Again(0.5)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        status(429),
         status(429, "rate_limit_exceeded"),
         status(429, words="You exceeded your current quota of concurrent requests"),
     ],
 )
-def test_what_passes_is_asked_again(failure):
-    """Time-outs, dropped connections, broken bodies, 408, 409, 429 and 5xx are asked again."""
-    assert SURE.after(failure, 1) == Again(0.5)
+def test_a_limit_of_the_rate_is_waited_out_by_all(failure):
+    """Without Retry-After too, and for longer than the minute that most limits are of."""
+    steps = [SURE.after(failure, attempt) for attempt in range(1, 8)]
+    assert [step.delay for step in steps] == [2, 4, 8, 16, 32, 60, 60]
+    assert all(step.all_wait for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("failure", "named"),
+    [
+        (status(429), "requests_per_minute"),
+        (Failure(retry.TIMEOUT, "slow"), "concurrency"),
+        (Failure(retry.BODY, "no JSON"), "address"),
+        (status(500), "See how the server is"),
+    ],
+)
+def test_the_last_failure_says_what_to_change(failure, named):
+    """What no attempt has mended is mended by a setting, or by the server's owner."""
+    assert named in SURE.after(failure, 8).advice
 
 
 @pytest.mark.parametrize(
@@ -57,6 +84,13 @@ def test_what_stays_stops(failure):
             status(400, words="This model's maximum context length is 4096 tokens."),
             "prompt too long",
         ),
+        (
+            status(400, words="The input token count (9) exceeds the maximum number of tokens"),
+            "prompt too long",
+        ),
+        (status(403, words="requires moderation and your input was flagged"), "content filter"),
+        (status(400, "400", words="Azure's content management policy"), "content filter"),
+        (status(400, words="Could not finish the message because max_tokens"), "cut off"),
     ],
 )
 def test_what_lies_in_the_question_is_no_answer(failure, reason):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from syntriever.teacher.body import Completion, body
 from syntriever.teacher.client import Client
 from syntriever.teacher.journal import Entry, Journal
 from syntriever.teacher.pace import Pace
-from syntriever.teacher.retry import Again, Failure, NoAnswer, Policy, Stop
+from syntriever.teacher.retry import RATE_LIMITED, Again, Failure, NoAnswer, Policy, Stop
 from syntriever.teacher.settings import Limits, LiveSettings
 
 
@@ -142,7 +141,8 @@ class Asker:
             return await self._attempts(job)
 
     async def _attempts(self, job: _Job) -> Entry:
-        for attempt in itertools.count(1):
+        attempt, answered_before = 1, 0
+        while True:
             amount = await self._admit(job)
             result = await self._client.ask(job.body)
             if isinstance(result, Completion):
@@ -158,6 +158,10 @@ class Asker:
             if isinstance(step, Stop):
                 self._stop(f"{self._where(job)}: {result}. {step.advice}")
             await self._wait(step)
+            # A limit of the rate that lets others through meanwhile is no failure of this request.
+            progress = self.tally.answered > answered_before
+            attempt = 1 if result.status == RATE_LIMITED and progress else attempt + 1
+            answered_before = self.tally.answered
 
     async def _admit(self, job: _Job) -> float:
         """Wait until the request may be sent; return the money set aside for it."""

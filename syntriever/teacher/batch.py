@@ -25,7 +25,7 @@ from syntriever.teacher.body import body
 from syntriever.teacher.journal import Entry, Journal, key
 from syntriever.teacher.keys import normalised_url
 from syntriever.teacher.settings import Limits, LiveSettings
-from syntriever.teacher.spool import Item, Spool
+from syntriever.teacher.spool import Item, Spool, spool_path
 
 DISCOUNT = 0.5  # of the price of the same requests asked live
 AT_ONCE = 1000  # requests that are taken in at a time
@@ -97,10 +97,9 @@ class BatchTeacher:
 
     def _ask(self, requests: Iterable[Request], asked: TextIO) -> None:
         """See that the journal answers every request; write down (key, prompt) of each."""
-        path = self._journal.path
         with (
             self._journal.asking(self._say),
-            Spool(path.with_name(path.name + ".batches")) as spool,
+            Spool(spool_path(self._journal.path)) as spool,
         ):
             remaining = iter(requests)
             while group := list(islice(remaining, AT_ONCE)):

@@ -33,7 +33,12 @@ QUEUE_WORDS = ("enqueued token",)
 TOO_LARGE_CODES = frozenset({"too_many_tasks", "file_too_large"})
 TOO_LARGE_WORDS = ("too large", "too big", "maximum file size", "file size", "size limit")
 NO_BATCH_API = "if this server has no Batch API, set runtime.teacher.mode to live"
-NO_FILE_WORDS = "cannot find file"  # said of a file that was uploaded a moment ago
+# Said of a file that was uploaded a moment ago, by OpenAI's server and by Azure's.
+NOT_YET_WORDS = ("cannot find file", "'pending' state")
+DROPPED = (
+    "use the key of the project that submitted it; if its server has dropped it, `python -m "
+    "stages.journal forget-batch` has what it held sent, and paid, again"
+)
 
 
 class FileTooLargeError(Exception):
@@ -155,7 +160,7 @@ class BatchApi:
             failure = self.failure(error.status_code, error.body, error.response.headers)
             if failure.codes & QUEUE_CODES or _says(failure, QUEUE_WORDS):
                 raise QueueFullError(str(failure)) from None
-            if _says(failure, (NO_FILE_WORDS,)):
+            if _says(failure, NOT_YET_WORDS):
                 raise _BrokenAnswerError(str(failure)) from None
             raise
         return _checked(batch, Batch)
@@ -201,7 +206,7 @@ class BatchApi:
         return self._call(
             f"looking at {batch_id}",
             lambda: _checked(self._client.batches.retrieve(batch_id), Batch),
-            "use the key of the project that submitted it",
+            DROPPED,
         )
 
     def download(self, file_id: str, path: Path) -> None:
@@ -212,7 +217,7 @@ class BatchApi:
             with files.content(file_id, timeout=FILE_TIMEOUT_S) as response:
                 response.stream_to_file(path)
 
-        self._call(f"fetching {file_id}", call)
+        self._call(f"fetching {file_id}", call, DROPPED)
 
     def failure(
         self, status: int, body: object, headers: Mapping[str, str] | None = None

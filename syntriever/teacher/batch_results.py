@@ -141,11 +141,11 @@ class ResultFile:
             usd += self._prices.cost(entry.prompt_tokens, entry.completion_tokens)
             self.answered += 1
             # An answer that came on another way may be in use already: it stays.
-            if before is None or before.cut_below(entry.max_tokens):
+            if before is None or before.outgrown(entry.max_tokens):
                 fresh.append(entry)
         self._journal.put(fresh, usd)
         self.usd += usd
-        self._spool.mark_done((key, _cut_off(*both)) for key, both in group.items())
+        self._spool.mark_done((key, _outgrown(*both)) for key, both in group.items())
         group.clear()
 
     def _report(self, batch_id: str, unknown: int, unreadable: int) -> None:
@@ -166,8 +166,8 @@ def _parsed(raw: bytes) -> dict | None:
     return line if isinstance(line, dict) else None
 
 
-def _cut_off(item: Item, entry: Entry) -> bool:
-    """Whether the answer was cut off at a limit that this run has raised since."""
+def _outgrown(item: Item, entry: Entry) -> bool:
+    """Whether the limit, which this run has changed since, may bring another answer."""
     if item.next_body is None:
         return False
-    return entry.cut_below(max_tokens(json.loads(item.next_body)))
+    return entry.outgrown(max_tokens(json.loads(item.next_body)))

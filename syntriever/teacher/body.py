@@ -1,9 +1,15 @@
 """The body of a chat completion: written for a request, read from a server's answer."""
 
+import json
 from dataclasses import dataclass
 
 from syntriever.teacher.base import CONTENT_FILTER, CUT_OFF, EMPTY, REFUSAL, Request
 from syntriever.teacher.settings import LiveSettings
+
+# Servers' words for why an answer ended, besides OpenAI's own `stop`, `length`, `content_filter`.
+CUT = frozenset({"length", "max_tokens", "model_length", "model_context_window_exceeded"})
+FILTERED = frozenset({"content_filter", "sensitive"})
+BROKE_OFF = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
 
 
 class BrokenBodyError(ValueError):
@@ -40,7 +46,8 @@ def body(settings: LiveSettings, request: Request) -> dict:
         ],
         "temperature": sampling.temperature,
         settings.max_tokens_field: sampling.max_tokens,
-        "seed": settings.seed,
+        # servers that keep to a seed would answer another sample with the same text
+        "seed": None if settings.seed is None else settings.seed + request.sample,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -57,7 +64,7 @@ def read_completion(answer: object) -> Completion:
     """Read the body of a chat completion (status 200), as parsed from JSON.
 
     Raises:
-        BrokenBodyError: it has not the form of a chat completion.
+        BrokenBodyError: it has not the form of a chat completion, or the server broke it off.
     """
     if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
         raise BrokenBodyError("the answer has no list of choices")
@@ -68,19 +75,30 @@ def read_completion(answer: object) -> Completion:
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         raise BrokenBodyError("the first choice has no message")
     message, finish = choice["message"], choice.get("finish_reason")
-    text = message.get("content")
-    if text is not None and not isinstance(text, str):
-        raise BrokenBodyError("the message's content is no text")
+    if choice.get("error") or finish in BROKE_OFF:
+        words = json.dumps(choice.get("error") or finish, default=str)
+        raise BrokenBodyError(f"the server broke its answer off: {words}")
+    text = _text(message.get("content"))
     text, reason = _judge(text and storable(text), message.get("refusal"), finish)
     return Completion(text, reason, finish, prompt_tokens, completion_tokens)
 
 
+def _text(content: object) -> str | None:
+    """The text of a message; of one in parts (Mistral's reasoning models) without the thinking."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        content = "".join(str(part.get("text", "")) for part in parts)
+    if content is not None and not isinstance(content, str):
+        raise BrokenBodyError("the message's content is no text")
+    return content
+
+
 def _judge(text: str | None, refusal: object, finish: str | None) -> tuple[str | None, str | None]:
-    if finish == "content_filter":
+    if finish in FILTERED:
         return None, CONTENT_FILTER
     if refusal:
         return None, REFUSAL
-    if finish == "length":
+    if finish in CUT:
         return text or None, CUT_OFF
     if not text or not text.strip():
         return None, EMPTY
@@ -90,5 +108,13 @@ def _judge(text: str | None, refusal: object, finish: str | None) -> tuple[str |
 def _usage(usage: object) -> tuple[int | None, int | None]:
     if not isinstance(usage, dict):
         return None, None
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    return tuple(count if isinstance(count, int) and count >= 0 else None for count in counts)
+    prompt, completion, total = (
+        count if isinstance(count, int) and count >= 0 else None
+        for count in map(usage.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
+    )
+    if not prompt:  # no prompt has none: nobody counted
+        return None, completion or None
+    if completion is not None and total is not None:
+        # xAI and Gemini count what was thought, which is paid, in the total alone
+        completion = max(completion, total - prompt)
+    return prompt, completion

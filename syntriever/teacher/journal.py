@@ -7,18 +7,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 from syntriever.errors import SyntrieverError
+from syntriever.teacher.base import CUT_OFF, PROMPT_TOO_LONG
 from syntriever.teacher.keys import key
 from syntriever.teacher.lock import AskingLock, Note
 
 __all__ = ["Batch", "Entry", "Journal", "Run", "default_path", "key", "now"]
 
 SCHEMA_VERSION = 1
+SMALLEST_ROW = 100  # bytes; a key alone has 64
 BUSY_S = 60  # another process may be writing
 
 SCHEMA = """
@@ -78,11 +80,17 @@ class Entry:
     base_url: str | None = None
     sample: int | None = None
 
-    def cut_below(self, max_tokens: int | None) -> bool:
-        """Tell whether this answer was cut off at a limit lower than `max_tokens`."""
-        if self.finish_reason != "length" or self.max_tokens is None:
-            return False
-        return max_tokens is None or max_tokens > self.max_tokens
+    def outgrown(self, max_tokens: int | None) -> bool:
+        """Tell whether another answer may come now that `max_tokens` is the limit.
+
+        A longer one, where this was cut off at a lower limit; one at all, where prompt and limit
+        together did not fit the model and the limit was higher.
+        """
+        if self.reason == CUT_OFF and self.max_tokens is not None:
+            return max_tokens is None or max_tokens > self.max_tokens
+        if self.reason == PROMPT_TOO_LONG and max_tokens is not None:
+            return self.max_tokens is None or max_tokens < self.max_tokens
+        return False
 
 
 @dataclass(frozen=True)
@@ -196,9 +204,9 @@ class Journal:
         return _entry(rows[0]) if rows else None
 
     def current(self, key: str, max_tokens: int | None) -> Entry | None:
-        """Return the answer of this key unless a larger `max_tokens` asks for a longer one."""
+        """Return the answer of this key, unless `max_tokens` may bring another now."""
         entry = self.get(key)
-        return None if entry is None or entry.cut_below(max_tokens) else entry
+        return None if entry is None or entry.outgrown(max_tokens) else entry
 
     def put(self, entries: Sequence[Entry], usd: float = 0.0) -> None:
         """Commit answers that were just paid for; they are on the disk when this returns.
@@ -245,6 +253,27 @@ class Journal:
         while rows := self._rows(f"{query} LIMIT 500", last):
             last = rows[-1][0]
             yield from (_entry(row[1:]) for row in rows)
+
+    def salvaged(self) -> Iterator[Entry]:
+        """Yield the answers that a damaged file still gives, in the order in which they came."""
+        try:
+            last = self._rows("SELECT MAX(rowid) FROM answers")[0][0] or 0
+        except SyntrieverError:
+            last = self.path.stat().st_size // SMALLEST_ROW
+        for row_id in range(1, last + 1):
+            query = f"SELECT {', '.join(COLUMNS)} FROM answers WHERE rowid = ?"
+            with suppress(SyntrieverError, ValueError, TypeError):
+                yield from map(_entry, self._rows(query, row_id))
+
+    def forget(self, reason: str, model: str | None = None, prompt: str | None = None) -> int:
+        """Drop the entries without an answer for this reason (a constant of base.py), of one model
+        and prompt if they are named: they are asked again. Return how many there were."""
+        with self._transaction():
+            return self._db.execute(
+                "DELETE FROM answers WHERE reason = ?1 AND model = COALESCE(?2, model)"
+                " AND prompt = COALESCE(?3, prompt)",
+                (reason, model, prompt),
+            ).rowcount
 
     def lose(self, usd: float) -> None:
         """Book a request that was sent, may have been paid for, and brought nothing."""
@@ -363,7 +392,8 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             raise SyntrieverError(
                 f"{self.path}, the journal of the teacher's answers: {error}. Free its disk or "
-                "mend its permissions; if it is damaged, move it away and import an export of it."
+                "mend its permissions; if it is damaged, `python -m stages.journal export FILE "
+                "--salvage`, move it away, and import FILE."
             ) from None
 
 

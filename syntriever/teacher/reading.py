@@ -33,6 +33,22 @@ REFUSAL_START = re.compile(
     rf"(?:{_CANNOT}{_HELP}|i must decline|i have to decline|i must refuse)"
 )
 
+_THINKING_BEGINS = re.compile(r"<(?:think|thinking|thought)>|\[THINK\]")
+_THINKING_ENDS = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]")
+
+
+def spoken(text: str) -> str:
+    """Return an answer without what the model thought before it; empty if it did nothing else.
+
+    A server that was not told how its model marks thinking leaves it in; some models write the
+    closing mark alone.
+
+    >>> spoken("a fungus, or a plant? </think> Yeast is a fungus.")
+    ' Yeast is a fungus.'
+    """
+    after = _THINKING_ENDS.split(text)[-1]
+    return _THINKING_BEGINS.split(after)[0]
+
 
 def refused(text: str) -> bool:
     """Tell whether a text is a refusal and nothing else. In doubt it isn't; English only.
@@ -59,7 +75,7 @@ def entry(
     """
     counts = (completion.prompt_tokens, completion.completion_tokens)
     text, reason = completion.text, completion.reason
-    if reason is None and text is not None and refused(text):
+    if reason is None and text is not None and refused(spoken(text)):
         reason = REFUSAL
     return Entry(
         key=key,
@@ -89,10 +105,11 @@ def no_answer(key: str, request: Request, settings: LiveSettings, body: dict, re
 def answer(entry: Entry, prompt: str) -> Answer:
     """Return what a stage gets of an entry, the same whether it was asked now or long ago.
 
-    A text that was refused or cut off is nothing to train on. A verdict may be readable all the
-    same, so its text is kept beside the reason.
+    What the model thought stays in the journal. A text that was refused or cut off is nothing to
+    train on. A verdict may be readable all the same, so its text is kept beside the reason.
     """
     tokens = (entry.prompt_tokens, entry.completion_tokens)
     flawed = entry.reason in (REFUSAL, CUT_OFF)
-    text = None if flawed and prompt not in VERDICTS else entry.text
-    return Answer(text, entry.reason, *tokens)
+    if entry.text is None or (flawed and prompt not in VERDICTS):
+        return Answer(None, entry.reason, *tokens)
+    return Answer(spoken(entry.text), entry.reason, *tokens)

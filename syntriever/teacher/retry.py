@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from syntriever.teacher.base import CONTENT_FILTER, PROMPT_TOO_LONG
+from syntriever.teacher.base import CONTENT_FILTER, CUT_OFF, PROMPT_TOO_LONG
 
 # Kinds of failure.
 TIMEOUT = "timeout"
@@ -15,7 +15,10 @@ CONNECTION = "connection"  # it broke on the way
 BODY = "body"  # a whole body came, but no completion
 STATUS = "status"  # an HTTP status of an error
 
-PASSING_STATUSES = frozenset({408, 409, 429})
+# Statuses by which servers refuse one request for what it holds.
+ITS_OWN_STATUSES = frozenset({400, 403, 413, 422})
+RATE_LIMITED = 429
+PASSING_STATUSES = frozenset({408, 409, RATE_LIMITED})
 # Codes, not words: some servers word a short limit as others word an empty account.
 NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 FILTERED = frozenset(
@@ -30,13 +33,23 @@ FILTERED = frozenset(
 TOO_LONG = frozenset(
     {"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"}
 )
-# What servers without such codes say (vLLM; llama.cpp; TGI and others).
+# What servers without such codes say (OpenRouter; LiteLLM before Azure; DeepSeek).
+FILTERED_WORDS = (
+    "content management policy",
+    "contentpolicyviolation",
+    "input was flagged",
+    "content exists risk",
+)
+# OpenAI, of a model that thought up to the limit.
+CUT_OFF_WORDS = ("could not finish the message",)
+# vLLM; llama.cpp; TGI; Gemini and others.
 TOO_LONG_WORDS = (
     "maximum context length",
     "available context size",
     "context window",
     "prompt is too long",
     "longer than the maximum model length",
+    "exceeds the maximum number of tokens",
 )
 
 
@@ -114,9 +127,12 @@ class Policy:
         if failure.retry_after is not None and failure.retry_after > self.longest_wait:
             return Stop(f"The server asks to wait for {failure.retry_after:.0f} s; try again then.")
         if attempt >= self.max_attempts:
-            return Stop(f"It failed {attempt} times. See how the server is, then try again.")
+            return Stop(f"It failed {attempt} times. {_ADVICE_AT_LAST.get(_cause(failure), SEE)}")
+        limited = failure.status == RATE_LIMITED
+        # A limit is by the minute mostly: with the usual delays all attempts were over before.
+        delay = self._backoff(attempt + 2 if limited else attempt)
         if failure.retry_after is None:
-            return Again(self._backoff(attempt))
+            return Again(delay, all_wait=limited)
         return Again(max(failure.retry_after, self._backoff(attempt)), all_wait=True)
 
     def _backoff(self, attempt: int) -> float:
@@ -128,34 +144,53 @@ def _passes(failure: Failure) -> bool:
     """Whether the same request may do better later."""
     if failure.status is None:
         return True
-    if failure.status == 429 and failure.codes & NO_CREDIT:
+    if failure.status == RATE_LIMITED and failure.codes & NO_CREDIT:
         return False
     return failure.status in PASSING_STATUSES or failure.status >= 500
 
 
 def _judge(failure: Failure) -> NoAnswer | Stop:
-    if failure.status == 400 and failure.codes & FILTERED:
-        return NoAnswer(CONTENT_FILTER)
-    if failure.status == 400 and _too_long(failure):
-        return NoAnswer(PROMPT_TOO_LONG)
+    if failure.status in ITS_OWN_STATUSES:
+        for reason, codes, words in _ITS_OWN:
+            if failure.codes & codes or any(one in failure.words.lower() for one in words):
+                return NoAnswer(reason)
     return Stop(_ADVICE.get(failure.status, "Mend the settings of the group teacher."))
 
 
-def _too_long(failure: Failure) -> bool:
-    words = failure.words.lower()
-    return bool(failure.codes & TOO_LONG) or any(one in words for one in TOO_LONG_WORDS)
+_ITS_OWN = (
+    (CONTENT_FILTER, FILTERED, FILTERED_WORDS),
+    (CUT_OFF, frozenset(), CUT_OFF_WORDS),
+    (PROMPT_TOO_LONG, TOO_LONG, TOO_LONG_WORDS),
+)
 
 
+def _cause(failure: Failure) -> str | int | None:
+    return failure.kind if failure.status is None else failure.status
+
+
+SEE = "See how the server is, then try again."
+_ADVICE_AT_LAST = {
+    RATE_LIMITED: (
+        "Set runtime.teacher.requests_per_minute or tokens_per_minute to what the account may, or "
+        "lower runtime.teacher.concurrency."
+    ),
+    TIMEOUT: (
+        "Lower runtime.teacher.concurrency to what the server answers at once, or raise "
+        "runtime.teacher.timeout_s."
+    ),
+    BODY: "See whether this is the address of a server of chat completions, and how it is.",
+}
 _ADVICE = {
     400: (
         "Mend the settings of the group teacher: a sampling field of null is left out, and "
-        "max_tokens_field names the limit's field."
+        "max_tokens_field names the limit's field. If other requests are answered, it is what this "
+        "one holds: take its query or passage out of the collection."
     ),
     401: "Check the key in the environment variable OPENAI_API_KEY.",
     402: "Put money into the account.",
     403: "Check what the key in the environment variable OPENAI_API_KEY may do.",
     404: "Check teacher.model, and teacher.base_url, which mostly ends in /v1.",
-    429: "The account has no credit left: put money into it.",
+    RATE_LIMITED: "The account has no credit left: put money into it.",
 }
 
 

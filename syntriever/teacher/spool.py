@@ -74,6 +74,11 @@ class Item:
 COLUMNS = "key, prompt, query_id, sample, body, cost, next_body, done"
 
 
+def spool_path(journal_path: Path) -> Path:
+    """Return where the spool lies: beside the journal."""
+    return journal_path.with_name(journal_path.name + ".batches")
+
+
 class Spool:
     """The requests without an answer; a context manager. Used by one process at a time."""
 

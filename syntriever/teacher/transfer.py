@@ -19,9 +19,12 @@ MOST_TOKENS = 10**12  # of one answer; SQLite's integers end at 2**63
 _ENTRY = TypeAdapter(Entry)
 
 
-def records(journal: Journal, model: str | None = None) -> Iterator[dict]:
-    """Yield the answers as JSON objects, those of one model if it is named."""
-    for entry in journal.entries():
+def records(journal: Journal, model: str | None = None, salvage: bool = False) -> Iterator[dict]:
+    """Yield the answers as JSON objects, those of one model if it is named.
+
+    With `salvage` what a damaged file can't give any more is passed over.
+    """
+    for entry in journal.salvaged() if salvage else journal.entries():
         if model in (None, entry.model):
             yield asdict(entry)
 
@@ -43,10 +46,13 @@ def load(journal: Journal, path: Path) -> tuple[int, int]:
 
 def faults(journal: Journal) -> list[str]:
     """Return what is wrong with the journal, a sentence each; nothing if it is sound."""
-    found = [f"SQLite: {line}" for line in journal.faults()]
-    if not found:
-        found = [f"answer {e.key[:12]}: {FORGED}" for e in journal.entries() if not fits(e)]
-    return found
+    try:
+        found = [f"SQLite: {line}" for line in journal.faults()]
+        return found or [
+            f"answer {one.key[:12]}: {FORGED}" for one in journal.entries() if not fits(one)
+        ]
+    except SyntrieverError as error:  # so damaged that it can't be checked
+        return [str(error)]
 
 
 FORGED = "its key is not that of its request"
@@ -56,15 +62,23 @@ def fits(entry: Entry) -> bool:
     """Tell whether the key is that of the request; true where too little is known to say."""
     if entry.base_url is None or entry.sample is None:
         return True
-    request = entry.request
-    return entry.key == hash_of(
-        entry.base_url,
-        entry.model,
-        request.get("messages", ()),
-        request.get("temperature"),
-        request.get("seed"),
-        entry.sample,
+    return any(
+        entry.key
+        == hash_of(
+            entry.base_url,
+            entry.model,
+            entry.request.get("messages", ()),
+            entry.request.get("temperature"),
+            seed,
+            entry.sample,
+        )
+        for seed in _seeds(entry.request.get("seed"), entry.sample)
     )
+
+
+def _seeds(sent: int | None, sample: int) -> list[int | None]:
+    """The seeds of the params that a body's may come from; at first it was sent as it is."""
+    return [sent] if sent is None else [sent - sample, sent]
 
 
 def _read(path: Path) -> Iterator[Entry]:
