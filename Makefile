@@ -47,6 +47,7 @@ lock: .venv/installed ## renew dvc.lock and metrics by a real run, and note this
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	# torch first and by itself, so that pip takes the pinned build and nothing larger
-	python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	python -m pip install --quiet --disable-pip-version-check $(addprefix --index-url=,$(TORCH_INDEX)) \
+		"$$(grep '^torch==' requirements.lock)"
 	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $@

@@ -47,11 +47,11 @@ def mine_pairs(
     queries = read_queries(paths.queries("train"))
     qrels = read_qrels(paths.qrels("train")) if settings.collection.use_labels else None
     folder = paths.embeddings("stage1")
-    rows = preferences.retrieve(
-        read_vectors(folder / "train.npy", len(queries)),
-        read_vectors(folder / "corpus.npy", len(corpus)),
-        mining.top_k,
-    )
+    vectors = read_vectors(folder / "train.npy", len(queries))
+    if mining.pairs == 0:  # nothing is compared: on a large corpus the search would take hours
+        queries, vectors = [], vectors[:0]
+    passages = read_vectors(folder / "corpus.npy", len(corpus))
+    rows = preferences.retrieve(vectors, passages, mining.top_k)
     sampling = preferences.Sampling(mining.top_k, mining.pairs, settings.seed, mining.both_orders)
     if estimate:
         requests = preferences.requests(queries, rows, corpus, sampling)

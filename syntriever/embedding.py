@@ -1,6 +1,7 @@
 """All vectors of one encoder, written once; `syntriever.vectors` reads them."""
 
 import hashlib
+import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def write(
         np.save(file, np.zeros(shape, np.float32))
         return
     vectors = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    _reserve(file)
     start, hashes = 0, array("Q")
     with tqdm(total=texts, desc=f"encode {file.stem}", unit="text") as bar:
         for part in encoder.encode(
@@ -67,6 +69,18 @@ def write(
     for i in range(0, len(copies), BATCH):
         vectors[copies[i : i + BATCH]] = vectors[original[copies[i : i + BATCH]]]
     vectors.flush()
+
+
+def _reserve(file: Path) -> None:
+    """Take the room on the disk at once: written through a memory map, the page that finds none
+    would end the process without a word, after hours of encoding.
+
+    Raises:
+        OSError: there is not so much room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
 
 
 def _hashed(batches: Iterator[list[str]], hashes: array) -> Iterator[list[str]]:

@@ -11,11 +11,14 @@ import bm25s
 import faiss
 import numpy as np
 import Stemmer
+from tqdm import tqdm
 
 from syntriever.errors import SyntrieverError
 
 # Passages searched at once: bounds the memory that slices of a memory map take.
 SLICE = 65_536
+# Slices from which on a search takes long enough for a progress bar.
+SHOWN_SLICES = 4
 
 # Passages found beyond k and scored again, as long as those at the end may be equal.
 SPARE = 16
@@ -54,7 +57,8 @@ def top_k(
     if len(queries) == 0:
         return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
     queries = np.ascontiguousarray(queries, np.float32)
-    for start in range(0, len(corpus), slice_size):
+    slices = range(0, len(corpus), slice_size)
+    for start in tqdm(slices, desc="search", unit="slice", disable=len(slices) < SHOWN_SLICES):
         part = np.ascontiguousarray(corpus[start : start + slice_size], np.float32)
         part_scores, part_rows = faiss.knn(
             queries, part, min(most, len(part)), metric=faiss.METRIC_INNER_PRODUCT
@@ -108,7 +112,8 @@ class BM25:
     """Lucene's BM25 with English stemming and stop words (bm25s)."""
 
     def __init__(self, batches: Iterator[list[str]], k1: float, b: float) -> None:
-        """Index the passages of `batches`; only their token ids are held in memory."""
+        """Index the passages of `batches`; their token ids are held in memory, as Python's numbers
+        while it is made."""
         self._tokenizer = bm25s.tokenization.Tokenizer(
             stopwords="english", stemmer=Stemmer.Stemmer("english")
         )

@@ -29,6 +29,7 @@ from syntriever.files import restoring
 
 # Keys of the trainer's log that are worth a curve; the others are clock times or fixed.
 _CURVES = ("grad_norm", "learning_rate")
+MOST_CHECKPOINTS = 100  # of one training, each of three times the encoder's size
 
 
 class Objective(Protocol):
@@ -178,7 +179,7 @@ def _arguments(
     checkpoints: Path,
     checkpoint_every: int,
 ) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=1,  # one item is a whole batch of rows, see `schedule`
@@ -194,12 +195,17 @@ def _arguments(
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="steps",
-        save_steps=checkpoint_every,
+        # of many short steps, as on a GPU, most of the time would go into writing
+        save_steps=max(checkpoint_every, steps // MOST_CHECKPOINTS),
         save_total_limit=2,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         report_to=[],
     )
+    # With several GPUs the trainer would take them all, and wrap the model in DataParallel, which
+    # is no SentenceTransformer any more.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _last_whole(checkpoints: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from types import SimpleNamespace
@@ -192,6 +193,20 @@ def test_no_gpu_is_said(project, monkeypatch):
     set_params(project, {"compute.device": "cuda"})
     with pytest.raises(SyntrieverError, match="no GPU here"):
         run_stage("embed", "untrained")
+
+
+def test_a_full_disk_is_found_before_anything_is_encoded(project, monkeypatch):
+    """Found by a write through the memory map, it would kill the process without a word."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = np.load(paths.embeddings("stage1") / "corpus.npy")
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(encoder, "encode", lambda *_: pytest.fail("encoded"))
+    with pytest.raises(OSError, match="No space left"):
+        run_stage("embed", "stage1")
+    assert np.array_equal(np.load(paths.embeddings("stage1") / "corpus.npy"), before)
 
 
 def test_a_missing_model_is_said(project):

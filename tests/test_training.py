@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from project import hashes, inside, run_stage, set_params
+from project import ROOT, hashes, inside, run_stage, set_params
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
@@ -104,6 +104,23 @@ def test_a_resumed_run_ends_with_the_same_bytes(project, monkeypatch):
     assert not checkpoints.exists()
 
 
+def test_of_several_gpus_one_is_used(tmp_path, monkeypatch):
+    """transformers would take all, in a way that our losses know nothing of."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    chosen = params.load_all(ROOT / "params.yaml")
+    cuda = chosen.compute.model_copy(update={"device": "cuda"})
+    made = training._arguments(chosen.train_stage1, cuda, 0, 10, tmp_path, 10)
+    assert made.n_gpu == 1
+
+
+@pytest.mark.parametrize(("steps", "every"), [(10, 7), (700, 7), (1500, 15)])
+def test_long_trainings_write_a_hundred_checkpoints(tmp_path, steps, every):
+    """Fewer than `runtime.checkpoint_every_steps` asks for: each is as large as three encoders."""
+    chosen = params.load_all(ROOT / "params.yaml")
+    made = training._arguments(chosen.train_stage1, chosen.compute, 0, steps, tmp_path, 7)
+    assert made.save_steps == every
+
+
 def test_other_params_take_no_old_checkpoint(project):
     """Checkpoints are kept by a hash of params, inputs and code."""
     from stages.train_stage1 import INPUTS
@@ -165,7 +182,8 @@ def test_no_pairs_means_no_alignment(project):
     set_params(project, {"mine_pairs.pairs": 0, "mine_pairs.written_negatives": 0})
     run_stage("mine_pairs")
     assert paths.COMPARISONS.read_bytes() == b""
-    assert read_json(paths.METRICS / "mine_pairs.json")["pairs_asked"] == 0
+    counted = read_json(paths.METRICS / "mine_pairs.json")
+    assert (counted["pairs_asked"], counted["retrieved"]) == (0, 0)  # nor is anything searched for
     run_stage("train_stage2")
     one, two = (project / f"models/{stage}" for stage in ("stage1", "stage2"))
     for file in one.rglob("*"):
