@@ -42,7 +42,7 @@ def train_stage1() -> None:
         settings.compute,
         settings.seed,
         training.checkpoint_folder("train_stage1", settings, INPUTS),
-        runtime.checkpoint_every_steps,
+        runtime,
         paths.PLOTS / "train_stage1",
     )
     texts = objective.synthetic_texts()

@@ -49,7 +49,7 @@ def train_stage2() -> None:
         settings.compute,
         settings.seed,
         training.checkpoint_folder("train_stage2", settings, INPUTS),
-        runtime.checkpoint_every_steps,
+        runtime,
         paths.PLOTS / "train_stage2",
     )
     metrics = {

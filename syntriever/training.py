@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from syntriever import params
@@ -88,7 +88,7 @@ def train(
     compute: params.Compute,
     seed: int,
     checkpoints: Path,
-    checkpoint_every: int,
+    runtime: params.Runtime,
     curves: Path,
 ) -> list[list[dict]]:
     """Train `model` in place and return the log of each epoch: one record of floats a step.
@@ -98,9 +98,11 @@ def train(
     come back where this one fails.
 
     Raises:
-        SyntrieverError: the loss is not finite.
+        SyntrieverError: the loss is not finite, or the encoder can't checkpoint its activations.
     """
     _set_dropout(model, settings.dropout)
+    if runtime.activation_checkpointing:
+        _checkpoint_activations(model)
     epochs = schedule(objective.query_ids, settings.batch_size, settings.epochs, seed)
     batches = [batch for epoch in epochs for batch in epoch]
     start = _copy_of_weights(model) if settings.interpolate else {}
@@ -108,7 +110,9 @@ def train(
         objective=objective,
         batches=batches,
         model=model,
-        args=_arguments(settings, compute, seed, len(batches), checkpoints, checkpoint_every),
+        args=_arguments(
+            settings, compute, seed, len(batches), checkpoints, runtime.checkpoint_every_steps
+        ),
         callbacks=[_Curves(curves)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -227,6 +231,18 @@ def _set_dropout(model: SentenceTransformer, dropout: float) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
+
+
+def _checkpoint_activations(model: SentenceTransformer) -> None:
+    """Keep the inputs of each layer alone, and compute the rest again on the way back."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            try:
+                module.activation_checkpointing_enable()
+            except ValueError as error:
+                raise SyntrieverError(
+                    f"runtime.activation_checkpointing: {error} Set it to false."
+                ) from None
 
 
 class _Trainer(Trainer):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import ROOT, hashes, inside, run_stage, set_params
@@ -102,6 +103,41 @@ def test_a_resumed_run_ends_with_the_same_bytes(project, monkeypatch):
     assert resumed_from[0].endswith("checkpoint-1")
     assert hashes(project) == before
     assert not checkpoints.exists()
+
+
+def test_checkpointed_activations_change_no_byte(project, monkeypatch):
+    """Less is kept for the way back, and computed again: the same gradients come of it."""
+    before = hashes(project)
+    kept = []
+    forward = encoder.forward
+
+    def counting(*arguments):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.nbytes) or tensor, lambda tensor: tensor
+        ):
+            vectors = forward(*arguments)
+        kept.append(sum(sizes))
+        return vectors
+
+    monkeypatch.setattr(encoder, "forward", counting)
+    sums = []
+    for chosen in (False, True):
+        set_params(project, {"runtime.activation_checkpointing": chosen})
+        kept.clear()
+        run_stage("train_stage1")
+        sums.append(sum(kept))
+    assert hashes(project) == before
+    assert sums[1] < sums[0] / 2
+
+
+def test_an_encoder_that_keeps_its_activations_is_said(project, monkeypatch):
+    """One message, before the first step."""
+    set_params(project, {"runtime.activation_checkpointing": True})
+    monkeypatch.setattr(transformers.PreTrainedModel, "supports_gradient_checkpointing", False)
+    monkeypatch.setattr(transformers.BertModel, "supports_gradient_checkpointing", False)
+    with pytest.raises(SyntrieverError, match="Set it to false"):
+        run_stage("train_stage1")
 
 
 def test_of_several_gpus_one_is_used(tmp_path, monkeypatch):

@@ -262,6 +262,7 @@ class RuntimeTeacher(Group):
 
 class Runtime(Group):
     checkpoint_every_steps: Count
+    activation_checkpointing: bool
     teacher: RuntimeTeacher
 
 
