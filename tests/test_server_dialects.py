@@ -26,6 +26,11 @@ def test_words_for_cut_off(finish):
     assert (read("Half a", finish).text, read("Half a", finish).reason) == ("Half a", "cut off")
 
 
+def test_a_reason_that_is_no_word_is_none():
+    """Whatever a server puts there."""
+    assert read("A text", {"reason": "stop"}).finish_reason is None
+
+
 def test_words_for_a_filter():
     """Z.ai says sensitive."""
     assert read("Half a", "sensitive").reason == "content filter"

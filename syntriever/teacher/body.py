@@ -75,6 +75,7 @@ def read_completion(answer: object) -> Completion:
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         raise BrokenBodyError("the first choice has no message")
     message, finish = choice["message"], choice.get("finish_reason")
+    finish = finish if isinstance(finish, str) else None
     if choice.get("error") or finish in BROKE_OFF:
         words = json.dumps(choice.get("error") or finish, default=str)
         raise BrokenBodyError(f"the server broke its answer off: {words}")
