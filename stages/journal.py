@@ -118,11 +118,11 @@ def forget(
     """Drop what brought no answer for this reason: the next run asks it again.
 
     For servers that were at fault: a parser of thinking that left nothing, a filter since loosened,
-    a context since lengthened. Answers that can be used stay.
+    a context since lengthened. With `cut off` verdicts go too that stood before the cut.
 
     Example: python -m stages.journal forget --reason empty
     """
-    with _opened(path) as opened:
+    with _opened(path) as opened, opened.asking():
         count = opened.forget(reason.value, model, prompt)
     typer.echo(f"{count} dropped; the next run asks them again")
 
@@ -134,6 +134,8 @@ def forget_batch(
 ) -> None:
     """Wait no more for a batch that its server has dropped: what it held is sent, and paid, again.
 
+    What it may have cost counts towards the budget.
+
     Example: python -m stages.journal forget-batch batch_abc123
     """
     from syntriever.teacher.spool import Spool, spool_path
@@ -143,6 +145,7 @@ def forget_batch(
         if batch is None:
             raise SyntrieverError(f"no open batch is {batch_id}. `list` shows those that are.")
         with Spool(spool_path(opened.path)) as spool:
+            opened.lose(spool.cost_of(batch.content_hash), spool.count_in(batch.content_hash))
             spool.release(batch.content_hash, batch_id)
         opened.save_batch(batch.content_hash, batch_id, "done", **batch.details)
     typer.echo(f"{batch_id} is forgotten; the next run sends its requests again")

@@ -22,6 +22,7 @@ LONGEST = 1000
 
 _FENCE = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
 _LABEL = re.compile(r"[*_# ]*(?:search )?(?:query|question|claim)[*_ ]*:[*_ ]*", re.IGNORECASE)
+_EMPHASIS = re.compile(r"(\*+|_+)([^*_]+)\1")
 _QUOTES = ('""', "''", "``", "“”", "„“", "‘’", "«»", "「」")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
@@ -164,15 +165,22 @@ def clean(text: str) -> str | None:
     'Why is the sky blue, and not violet?'
     """
     fenced = _FENCE.fullmatch(text)
-    query = text_key(fenced[1] if fenced else text)
+    query = _bare(text_key(fenced[1] if fenced else text))
     label = _LABEL.match(query)
-    query = query[label.end() :] if label else query
+    query = _bare(query[label.end() :]) if label else query
+    return None if is_blank(query) or len(query) > LONGEST else query
+
+
+def _bare(query: str) -> str:
+    """A query without emphasis and quotation marks around all of it."""
+    emphasised = _EMPHASIS.fullmatch(query)
+    query = emphasised[2].strip() if emphasised else query
     for first, last in _QUOTES:
         inner = query[1:-1]
         marks = _APOSTROPHE.sub("", inner)
         if query[:1] == first and query[1:][-1:] == last and not {first, last} & set(marks):
             query = inner.strip()
-    return None if is_blank(query) or len(query) > LONGEST else query
+    return query
 
 
 def summary(counts: Counter[str], settings: params.WriteQueries) -> dict:

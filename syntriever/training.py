@@ -7,6 +7,7 @@ import hashlib
 import heapq
 import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -200,7 +201,7 @@ def _arguments(
         logging_nan_inf_filter=False,
         save_strategy="steps",
         # of many short steps, as on a GPU, most of the time would go into writing
-        save_steps=max(checkpoint_every, steps // MOST_CHECKPOINTS),
+        save_steps=max(checkpoint_every, math.ceil(steps / MOST_CHECKPOINTS)),
         save_total_limit=2,
         remove_unused_columns=False,
         dataloader_pin_memory=False,

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from stages.journal import app
 from syntriever.errors import SyntrieverError
+from syntriever.teacher.journal import Journal
 from syntriever.teacher.settings import Limits
 
 
@@ -104,7 +105,7 @@ def test_a_batch_that_its_server_dropped_can_be_forgotten(
 ) -> None:
     """Every run stops there, with the command that mends it, which sends the requests again."""
     with pytest.raises(Stopped):
-        project.ask(range(3), sleep=die)
+        project.ask(range(3), sleep=die, limits=Limits(price_input=1.0, price_output=1.0))
     server.faults["retrieve" if dropped == "batch" else "content"].extend(
         [Fault(status=404, words="No such thing")] * 2
     )
@@ -116,6 +117,8 @@ def test_a_batch_that_its_server_dropped_can_be_forgotten(
     assert "no open batch is batch_7" in str(refused.exception)
     forgotten = CliRunner().invoke(app, ["forget-batch", "batch_0", *path])
     assert "batch_0 is forgotten" in forgotten.output, forgotten.exception
+    with Journal(project.journal_path) as journal:
+        assert (journal.total().lost, journal.spent() > 0) == (3, True)
     assert project.ask(range(3)) == replies(range(3))
     assert server.sizes == [3, 3]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from batch_project import Project, Stopped, die, replies, requests, small
-from batch_server import BatchServer, Plan, completion, echo
+from batch_server import BatchServer, Plan, completion, echo, refusal
 
 from syntriever.teacher import reading
 from syntriever.teacher.batch_api import BatchApi
@@ -197,6 +197,19 @@ def test_only_answers_that_were_cut_off_are_asked_again(
     assert server.sizes == [10, 5]
     project.ask(range(10), sampling=Sampling(0.2, 200))
     assert server.sizes == [10, 5, 10]
+
+
+def test_a_limit_too_large_for_the_model_is_mended_by_a_smaller_one(
+    project: Project, server: BatchServer
+) -> None:
+    """What was too long, prompt and limit together, is asked again with the lower one."""
+    words = "This model's maximum context length is 50 tokens. However, you requested 100"
+    server.answer = lambda body: (
+        refusal(400, words) if body["max_completion_tokens"] > 50 else echo(body)
+    )
+    assert project.ask(range(3)) == [None] * 3
+    assert project.ask(range(3), sampling=Sampling(0.7, 40)) == replies(range(3))
+    assert server.sizes == [3, 3]
 
 
 def test_a_limit_raised_while_a_batch_is_on_its_way(project: Project, server: BatchServer) -> None:

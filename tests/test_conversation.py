@@ -120,6 +120,15 @@ def test_the_teacher_is_told_how_many_requests_come():
     assert (found, hints) == ([True] * 3, [3, 3])
 
 
+def test_texts_that_are_none_stop_as_soon_as_that_is_certain():
+    """What `read` refuses is final: the rest would be paid for and thrown away."""
+    requests = [Request("cot", (), str(i), "?") for i in range(100)]
+    essays = FakeTeacher(lambda request: "an essay")
+    with pytest.raises(SyntrieverError, match="unclear: 11"):
+        list(talk(essays, allowed=0.1).texts(iter(requests), 100, lambda text: None))
+    assert len(essays.asked) == 11
+
+
 def test_an_answer_that_came_to_nothing_is_not_read():
     """A refusal and a filtered answer are never parsed for a verdict."""
     said = iter([Answer("yes", "refusal"), Answer(None, "content filter"), Answer(" ")])

@@ -340,14 +340,15 @@ def test_what_a_server_did_not_answer_can_be_asked_again(journal):
     assert run("forget", "--reason", "answered", *path).exit_code == 2
 
 
-def test_what_a_damaged_journal_still_gives_is_saved(tmp_path):
+@pytest.mark.parametrize("where", [0.5, 0.75, 0.999])
+def test_what_a_damaged_journal_still_gives_is_saved(tmp_path, where):
     """`check` says so, and `export --salvage` takes all that can be read, as the page says."""
     path, file = tmp_path / "teacher.sqlite", tmp_path / "saved.jsonl"
     with Journal(path) as opened:
         opened.put([entry(f"question {number}", "word " * 100) for number in range(300)])
         opened._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("r+b") as damaged:
-        damaged.seek(path.stat().st_size // 2 // 4096 * 4096)
+        damaged.seek(int(path.stat().st_size * where) // 4096 * 4096)
         damaged.write(b"\xff" * 4096)
     assert "export FILE --salvage" in str(run("check", "--path", str(path)).exception)
     assert run("export", str(file), "--path", str(path)).exit_code == 1 and not file.exists()
@@ -357,6 +358,19 @@ def test_what_a_damaged_journal_still_gives_is_saved(tmp_path):
     assert run("import", str(file), "--path", str(new)).exit_code == 0
     with Journal(new) as opened:
         assert 280 < len(list(opened.entries())) < 300
+
+
+def test_what_is_saved_can_be_imported(tmp_path, journal):
+    """What a damaged page has changed is left out: `import` would refuse the whole file."""
+    file, path = tmp_path / "saved.jsonl", ("--path", str(journal.path))
+    journal.put([entry(name) for name in "abcd"])
+    change = "UPDATE answers SET {} WHERE key = ?"
+    journal._db.execute(change.format("request = replace(request, 'a', 'x')"), (entry("a").key,))
+    journal._db.execute(change.format("text = x'ff00'"), (entry("b").key,))
+    journal._db.execute(change.format("rowid = 8796093022207"), (entry("d").key,))
+    assert run("export", str(file), "--salvage", *path).exit_code == 0
+    other = ("--path", str(tmp_path / "other.sqlite"))
+    assert "1 answers read, 1 of them new" in run("import", str(file), *other).output
 
 
 def test_list_counts_by_model_prompt_and_outcome(journal):

@@ -4,6 +4,7 @@ import pytest
 from live_teacher import ask, entries, settings, teacher, texts
 from openai_server import Reply, Server, completion, error
 
+from syntriever.errors import SyntrieverError
 from syntriever.teacher import reading, transfer
 from syntriever.teacher.body import BrokenBodyError, body, read_completion
 from syntriever.teacher.retry import Policy
@@ -19,10 +20,14 @@ def read(text, finish="stop", usage=(10, 5), **choice):
 
 
 @pytest.mark.parametrize(
-    "finish", ["length", "max_tokens", "model_length", "model_context_window_exceeded"]
+    "finish",
+    [
+        *("length", "max_tokens", "model_length", "model_context_window_exceeded"),
+        *("error", "abort", "network_error", "insufficient_system_resource"),
+    ],
 )
 def test_words_for_cut_off(finish):
-    """Mistral, Z.ai and others have words of their own for it."""
+    """Mistral, Z.ai and others have words of their own for it, and for an answer they broke off."""
     assert (read("Half a", finish).text, read("Half a", finish).reason) == ("Half a", "cut off")
 
 
@@ -36,19 +41,9 @@ def test_words_for_a_filter():
     assert read("Half a", "sensitive").reason == "content filter"
 
 
-@pytest.mark.parametrize(
-    "finish", ["error", "abort", "network_error", "insufficient_system_resource"]
-)
-def test_what_the_server_broke_off_is_no_answer(finish):
-    """Half a text under status 200 is asked again, and never trained on."""
-    with pytest.raises(BrokenBodyError, match=finish):
-        read("Half a", finish)
-
-
 def test_an_error_within_a_choice_is_no_answer():
-    """OpenRouter says there that a provider failed on the way."""
-    with pytest.raises(BrokenBodyError, match="provider is down"):
-        read("Half a", error={"code": 502, "message": "provider is down"})
+    """OpenRouter says there that a provider failed on the way: half a text is never trained on."""
+    assert read("Half a", error={"code": 502, "message": "provider is down"}).reason == "cut off"
 
 
 def test_a_message_in_parts_is_read_without_the_thinking():
@@ -57,6 +52,10 @@ def test_a_message_in_parts_is_read_without_the_thinking():
     said = [{"type": "text", "text": "Yeast "}, {"type": "text", "text": "is a fungus."}]
     assert read([thought, *said]).text == "Yeast is a fungus."
     assert read([thought]).reason == "empty"
+    assert read(["Yeast ", {"type": "output_text", "text": "is."}]).text == "Yeast is."
+    assert read([{"type": "text", "text": None}]).reason == "empty"
+    with pytest.raises(BrokenBodyError, match="a part"):
+        read([{"type": "image_url", "image_url": "http://…"}])
 
 
 @pytest.mark.parametrize(
@@ -85,6 +84,10 @@ def test_thinking_that_only_the_total_counts_is_paid_too(usage, counted):
         ("[THINK]Hm, no.[/THINK]Yes", "Yes"),
         ("<thinking>One.</thinking><thinking>Two.</thinking>Yes", "Yes"),
         ("<think>Hm, no, but then", ""),
+        ("<Think>Hm.</Think>Yes", "Yes"),
+        ("Hm, no.\n</think>\n", ""),
+        ("What does the <think> tag do?", "What does the <think> tag do?"),
+        ("Does </think> or [/THINK] end it?", "Does </think> or [/THINK] end it?"),
         ("Yes", "Yes"),
         ("I think yes", "I think yes"),
     ],
@@ -114,7 +117,7 @@ def test_thinking_is_kept_in_the_journal_and_nowhere_else(tmp_path):
         None,
         None,
     ]
-    assert found[1].reason == "refusal"
+    assert [answer.reason for answer in found] == [None, "refusal", "empty"]
     assert {entry.text for entry in entries(tmp_path)} == set(answers.values())
 
 
@@ -154,9 +157,25 @@ def test_a_limit_of_the_rate_that_lets_others_through_does_not_stop(tmp_path):
     assert found == [f"Answer to: {number}" for number in range(40)]
 
 
+def test_a_limit_of_the_rate_that_never_ends_for_one_stops(tmp_path):
+    """Once all others have their answers nothing moves any more; what failed before still counts."""
+
+    def reply(sent, before):
+        if sent["messages"][-1]["content"] != "0":
+            return None
+        return error(429, "Rate limit reached") if before % 2 else Reply(body="<html>")
+
+    with Server(reply) as server:
+        with pytest.raises(SyntrieverError, match="It failed 6 times"):
+            texts(
+                server.url, tmp_path, [ask(f"{n}") for n in range(9)], policy=QUICK, concurrency=1
+            )
+        assert server.total <= 9 + 6
+
+
 def test_parts_that_are_no_text_are_asked_again_and_then_stop(tmp_path):
     """The message says that the address may be another kind of server's."""
     with Server(lambda sent, before: Reply(body=completion({"text": "Yes"}))) as server:
-        with pytest.raises(Exception, match="address of a server of chat completions"):
+        with pytest.raises(SyntrieverError, match="address of a server of chat completions"):
             texts(server.url, tmp_path, [ask("a")], policy=QUICK)
         assert server.total == 6

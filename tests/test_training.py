@@ -149,7 +149,7 @@ def test_of_several_gpus_one_is_used(tmp_path, monkeypatch):
     assert made.n_gpu == 1
 
 
-@pytest.mark.parametrize(("steps", "every"), [(10, 7), (700, 7), (1500, 15)])
+@pytest.mark.parametrize(("steps", "every"), [(10, 7), (700, 7), (701, 8), (1500, 15)])
 def test_long_trainings_write_a_hundred_checkpoints(tmp_path, steps, every):
     """Fewer than `runtime.checkpoint_every_steps` asks for: each is as large as three encoders."""
     chosen = params.load_all(ROOT / "params.yaml")

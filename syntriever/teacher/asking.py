@@ -141,7 +141,7 @@ class Asker:
             return await self._attempts(job)
 
     async def _attempts(self, job: _Job) -> Entry:
-        attempt, answered_before = 1, 0
+        attempt, answered_before = 1, self.tally.answered
         while True:
             amount = await self._admit(job)
             result = await self._client.ask(job.body)
@@ -160,7 +160,7 @@ class Asker:
             await self._wait(step)
             # A limit of the rate that lets others through meanwhile is no failure of this request.
             progress = self.tally.answered > answered_before
-            attempt = 1 if result.status == RATE_LIMITED and progress else attempt + 1
+            attempt += not (result.status == RATE_LIMITED and progress)
             answered_before = self.tally.answered
 
     async def _admit(self, job: _Job) -> float:

@@ -93,7 +93,13 @@ class BatchTeacher:
             asked.seek(0)
             for line in asked:
                 digest, prompt = line.split()
-                yield self._use(self._journal.get(digest), prompt)
+                entry = self._journal.get(digest)
+                if entry is None:
+                    raise SyntrieverError(
+                        f"an answer was removed from {self._journal.path} while it was being used "
+                        "(`stages.journal forget`). Run the same again, which asks it again."
+                    )
+                yield self._use(entry, prompt)
 
     def _ask(self, requests: Iterable[Request], asked: TextIO) -> None:
         """See that the journal answers every request; write down (key, prompt) of each."""

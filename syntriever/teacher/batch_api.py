@@ -209,7 +209,7 @@ class BatchApi:
             DROPPED,
         )
 
-    def download(self, file_id: str, path: Path) -> None:
+    def download(self, file_id: str, path: Path, batch_id: str) -> None:
         """Write a file of the server to `path`, whole."""
         files = self._client.files.with_streaming_response
 
@@ -217,7 +217,7 @@ class BatchApi:
             with files.content(file_id, timeout=FILE_TIMEOUT_S) as response:
                 response.stream_to_file(path)
 
-        self._call(f"fetching {file_id}", call, DROPPED)
+        self._call(f"fetching {file_id} of {batch_id}", call, DROPPED)
 
     def failure(
         self, status: int, body: object, headers: Mapping[str, str] | None = None

@@ -163,7 +163,8 @@ class BatchRun:
 
     def _adopt(self, content_hash: str, batch_id: str) -> None:
         """Learn from a batch's own request file what it holds: the spool was lost."""
-        self._api.download(self._api.retrieve(batch_id).input_file_id, self._scratch)
+        batch = self._api.retrieve(batch_id)
+        self._api.download(batch.input_file_id, self._scratch, batch_id)
         with self._scratch.open("rb") as lines:
             self._spool.adopt((json.loads(line)["custom_id"] for line in lines), content_hash)
 
@@ -334,7 +335,7 @@ class BatchRun:
         stop = None
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
-                self._api.download(file_id, self._scratch)
+                self._api.download(file_id, self._scratch, batch.id)
                 stop = self._results.read(self._scratch, content_hash, batch.id) or stop
         return stop
 

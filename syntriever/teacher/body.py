@@ -1,15 +1,16 @@
 """The body of a chat completion: written for a request, read from a server's answer."""
 
-import json
 from dataclasses import dataclass
 
 from syntriever.teacher.base import CONTENT_FILTER, CUT_OFF, EMPTY, REFUSAL, Request
 from syntriever.teacher.settings import LiveSettings
 
 # Servers' words for why an answer ended, besides OpenAI's own `stop`, `length`, `content_filter`.
-CUT = frozenset({"length", "max_tokens", "model_length", "model_context_window_exceeded"})
+CUT = frozenset(
+    {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
+    | {"error", "abort", "network_error", "insufficient_system_resource"}  # the server broke it off
+)
 FILTERED = frozenset({"content_filter", "sensitive"})
-BROKE_OFF = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
 
 
 class BrokenBodyError(ValueError):
@@ -64,7 +65,7 @@ def read_completion(answer: object) -> Completion:
     """Read the body of a chat completion (status 200), as parsed from JSON.
 
     Raises:
-        BrokenBodyError: it has not the form of a chat completion, or the server broke it off.
+        BrokenBodyError: it has not the form of a chat completion.
     """
     if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
         raise BrokenBodyError("the answer has no list of choices")
@@ -76,9 +77,8 @@ def read_completion(answer: object) -> Completion:
         raise BrokenBodyError("the first choice has no message")
     message, finish = choice["message"], choice.get("finish_reason")
     finish = finish if isinstance(finish, str) else None
-    if choice.get("error") or finish in BROKE_OFF:
-        words = json.dumps(choice.get("error") or finish, default=str)
-        raise BrokenBodyError(f"the server broke its answer off: {words}")
+    if choice.get("error"):  # OpenRouter: a provider failed on the way
+        finish = "error"
     text = _text(message.get("content"))
     text, reason = _judge(text and storable(text), message.get("refusal"), finish)
     return Completion(text, reason, finish, prompt_tokens, completion_tokens)
@@ -87,11 +87,20 @@ def read_completion(answer: object) -> Completion:
 def _text(content: object) -> str | None:
     """The text of a message; of one in parts (Mistral's reasoning models) without the thinking."""
     if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        content = "".join(str(part.get("text", "")) for part in parts)
+        return "".join(map(_part, content))
     if content is not None and not isinstance(content, str):
         raise BrokenBodyError("the message's content is no text")
     return content
+
+
+def _part(part: object) -> str:
+    kind = part.get("type", "text") if isinstance(part, dict) else None
+    if kind in ("thinking", "reasoning"):
+        return ""
+    text = part.get("text") if kind in ("text", "output_text") else part
+    if text is not None and not isinstance(text, str):
+        raise BrokenBodyError("a part of the message's content is no text")
+    return text or ""
 
 
 def _judge(text: str | None, refusal: object, finish: str | None) -> tuple[str | None, str | None]:

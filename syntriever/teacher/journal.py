@@ -256,11 +256,11 @@ class Journal:
 
     def salvaged(self) -> Iterator[Entry]:
         """Yield the answers that a damaged file still gives, in the order in which they came."""
-        try:
+        last = most = self.path.stat().st_size // SMALLEST_ROW
+        with suppress(SyntrieverError):
             last = self._rows("SELECT MAX(rowid) FROM answers")[0][0] or 0
-        except SyntrieverError:
-            last = self.path.stat().st_size // SMALLEST_ROW
-        for row_id in range(1, last + 1):
+        # a damaged row may have any number
+        for row_id in range(1, (last if 0 < last <= most else most) + 1):
             query = f"SELECT {', '.join(COLUMNS)} FROM answers WHERE rowid = ?"
             with suppress(SyntrieverError, ValueError, TypeError):
                 yield from map(_entry, self._rows(query, row_id))
@@ -275,10 +275,10 @@ class Journal:
                 (reason, model, prompt),
             ).rowcount
 
-    def lose(self, usd: float) -> None:
-        """Book a request that was sent, may have been paid for, and brought nothing."""
+    def lose(self, usd: float, count: int = 1) -> None:
+        """Book requests that were sent, may have been paid for, and brought nothing."""
         with self._transaction():
-            self._book_loss(1, usd)
+            self._book_loss(count, usd)
 
     def spent(self) -> float:
         """Return the USD that all runs have spent, what may have been paid for nothing included."""

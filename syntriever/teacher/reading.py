@@ -3,7 +3,7 @@
 import re
 
 from syntriever.teacher import money
-from syntriever.teacher.base import CUT_OFF, REFUSAL, Answer, Request
+from syntriever.teacher.base import CUT_OFF, EMPTY, REFUSAL, Answer, Request
 from syntriever.teacher.body import Completion
 from syntriever.teacher.journal import Entry, now
 from syntriever.teacher.keys import normalised_url
@@ -33,8 +33,13 @@ REFUSAL_START = re.compile(
     rf"(?:{_CANNOT}{_HELP}|i must decline|i have to decline|i must refuse)"
 )
 
-_THINKING_BEGINS = re.compile(r"<(?:think|thinking|thought)>|\[THINK\]")
-_THINKING_ENDS = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]")
+_BEGIN, _END = (
+    r"(?:<(?:think|thinking|thought)>|\[THINK\])",
+    r"(?:</(?:think|thinking|thought)>|\[/THINK\])",
+)
+_THOUGHT = re.compile(rf"\s*{_BEGIN}.*?(?:{_END}|\Z)", re.DOTALL | re.IGNORECASE)
+# Without its beginning; a mark within a line may be what the text is about.
+_END_ALONE = re.compile(rf".*(?:\n[ \t]*{_END}|{_END}[ \t]*\n)", re.DOTALL | re.IGNORECASE)
 
 
 def spoken(text: str) -> str:
@@ -43,11 +48,13 @@ def spoken(text: str) -> str:
     A server that was not told how its model marks thinking leaves it in; some models write the
     closing mark alone.
 
-    >>> spoken("a fungus, or a plant? </think> Yeast is a fungus.")
+    >>> spoken("<think>A fungus, or a plant?</think> Yeast is a fungus.")
     ' Yeast is a fungus.'
     """
-    after = _THINKING_ENDS.split(text)[-1]
-    return _THINKING_BEGINS.split(after)[0]
+    while thought := _THOUGHT.match(text):
+        text = text[thought.end() :]
+    alone = _END_ALONE.match(text)
+    return text[alone.end() :] if alone else text
 
 
 def refused(text: str) -> bool:
@@ -75,8 +82,9 @@ def entry(
     """
     counts = (completion.prompt_tokens, completion.completion_tokens)
     text, reason = completion.text, completion.reason
-    if reason is None and text is not None and refused(spoken(text)):
-        reason = REFUSAL
+    if reason is None and text is not None:
+        said = spoken(text)
+        reason = REFUSAL if refused(said) else None if said.strip() else EMPTY
     return Entry(
         key=key,
         prompt=request.prompt,

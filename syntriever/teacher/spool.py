@@ -140,6 +140,10 @@ class Spool:
         """Count the requests in a batch."""
         return self._one("COUNT(*)", "batch = ?", batch)
 
+    def cost_of(self, batch: str) -> float:
+        """Return what a batch may still cost at most, in USD."""
+        return self._one("COALESCE(SUM(cost), 0)", "batch = ? AND done = 0", batch)
+
     def is_awaited(self, batch: str) -> bool:
         """Tell whether a batch holds what this run asked and has no answer (or a cut-off one)."""
         return self._one("COUNT(*)", f"batch = ? AND {AWAITED}", batch) > 0

@@ -24,9 +24,18 @@ def records(journal: Journal, model: str | None = None, salvage: bool = False) -
 
     With `salvage` what a damaged file can't give any more is passed over.
     """
-    for entry in journal.salvaged() if salvage else journal.entries():
+    for entry in filter(_sound, journal.salvaged()) if salvage else journal.entries():
         if model in (None, entry.model):
             yield asdict(entry)
+
+
+def _sound(entry: Entry) -> bool:
+    """Whether `load` would take it."""
+    try:
+        _ENTRY.validate_json(json.dumps(asdict(entry)), strict=True)
+    except (TypeError, ValueError):
+        return False
+    return fits(entry)
 
 
 def load(journal: Journal, path: Path) -> tuple[int, int]:
@@ -78,7 +87,7 @@ def fits(entry: Entry) -> bool:
 
 def _seeds(sent: int | None, sample: int) -> list[int | None]:
     """The seeds of the params that a body's may come from; at first it was sent as it is."""
-    return [sent] if sent is None else [sent - sample, sent]
+    return [sent - sample, sent] if isinstance(sent, int) else [sent]
 
 
 def _read(path: Path) -> Iterator[Entry]:
