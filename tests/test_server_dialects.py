@@ -158,7 +158,7 @@ def test_a_limit_of_the_rate_that_lets_others_through_does_not_stop(tmp_path):
 
 
 def test_a_limit_of_the_rate_that_never_ends_for_one_stops(tmp_path):
-    """Once all others have their answers nothing moves any more; what failed before still counts."""
+    """Once all others have their answers nothing moves; what failed before still counts."""
 
     def reply(sent, before):
         if sent["messages"][-1]["content"] != "0":

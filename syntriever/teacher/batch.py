@@ -17,6 +17,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from syntriever.errors import SyntrieverError
 from syntriever.teacher import money, reading
 from syntriever.teacher.base import Answer, Request, Usage
 from syntriever.teacher.batch_api import BatchApi
