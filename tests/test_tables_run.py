@@ -145,7 +145,13 @@ def test_a_run_ends_with_its_command(signum):
     code = f"runs._stream([sys.executable, '-c', {waits!r}], Path())"
     code = f"import sys; from pathlib import Path; from syntriever.tables import runs; {code}"
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
+
+    def without_nohup():  # the tests' own would be handed on, and is heeded
+        signal.signal(signum, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=without_nohup
+    ) as child:
         started = int(child.stderr.readline())
         child.send_signal(signum)
         assert child.wait(60) == 128 + signum
