@@ -1,9 +1,12 @@
 """What the tests of the live teacher share: settings, requests, and a teacher that waits little."""
 
+import dataclasses
 from pathlib import Path
 
+from syntriever.teacher import reading
 from syntriever.teacher.base import Request
-from syntriever.teacher.journal import Journal
+from syntriever.teacher.body import Completion, body
+from syntriever.teacher.journal import Entry, Journal, key
 from syntriever.teacher.live import LiveTeacher
 from syntriever.teacher.retry import Policy
 from syntriever.teacher.settings import Limits, LiveSettings, Sampling
@@ -65,3 +68,14 @@ def entries(folder: Path) -> list:
     """All that the journal holds."""
     with Journal(journal_path(folder)) as journal:
         return list(journal.entries())
+
+
+CHOSEN = settings("http://server/v1")
+
+
+def entry(text: str, answer: str | None = "answer", finish: str = "stop", **changes) -> Entry:
+    """A journal's entry for one request; `changes` are of its fields."""
+    request = ask(text)
+    completion = Completion(answer, None, finish, 10, 5)
+    made = reading.entry(key(CHOSEN, request), request, CHOSEN, body(CHOSEN, request), completion)
+    return dataclasses.replace(made, **changes)
