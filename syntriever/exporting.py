@@ -81,7 +81,7 @@ def _write_index(file: Path, vectors: np.ndarray) -> None:
 
 
 def _passages(corpus: Corpus) -> Iterator[dict]:
-    for start in _slices(len(corpus), "passages"):
+    for start in _slices(len(corpus)):
         rows = np.arange(start, min(start + SLICE, len(corpus)))
         columns = corpus.ids(rows), corpus.titles(rows), corpus.texts(rows)
         for passage_id, title, text in zip(*columns, strict=True):
@@ -89,8 +89,8 @@ def _passages(corpus: Corpus) -> Iterator[dict]:
             yield {"id": passage_id, "title": title, "text": text}
 
 
-def _slices(count: int, what: str) -> Iterator[int]:
-    with tqdm(total=count, desc=what, unit="passage", disable=None) as bar:
+def _slices(count: int) -> Iterator[int]:
+    with tqdm(total=count, desc="passages", unit="passage", disable=None) as bar:
         for start in range(0, count, SLICE):
             yield start
             bar.update(min(SLICE, count - start))

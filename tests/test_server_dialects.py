@@ -173,6 +173,18 @@ def test_a_limit_of_the_rate_that_never_ends_for_one_stops(tmp_path):
         assert server.total <= 9 + 6
 
 
+def test_others_answers_do_not_keep_a_limited_request_going_for_ever(tmp_path):
+    """What was answered before its last failure is no progress."""
+
+    def reply(sent, before):
+        limited = sent["messages"][-1]["content"] == "0" and before < 200
+        return error(429, "Rate limit reached") if limited else None
+
+    asked = [ask(f"{number}") for number in range(9)]
+    with Server(reply) as server, pytest.raises(SyntrieverError, match="requests_per_minute"):
+        texts(server.url, tmp_path, asked, policy=QUICK, concurrency=2)
+
+
 def test_parts_that_are_no_text_are_asked_again_and_then_stop(tmp_path):
     """The message says that the address may be another kind of server's."""
     with Server(lambda sent, before: Reply(body=completion({"text": "Yes"}))) as server:
